@@ -1,0 +1,53 @@
+"""Give a language model another model's tokenizer, without training.
+
+The commands' functions, imported when they are first used, so that ``import tokswap`` is cheap:
+
+- :func:`transplant`: a base and a donor in, a patched checkpoint out.
+- :func:`evaluate`: bits per byte of models, whatever their tokenizers.
+- :func:`inspect`: what two vocabularies share, and where a token's row comes from.
+- :class:`Plan`: the sparse matrix behind a transplant, to save, load, explain and apply.
+- :class:`TokswapError`: the base of all errors that a user can mend.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tokswap.errors import TokswapError
+    from tokswap.evaluation.measure import evaluate
+    from tokswap.inspection import inspect
+    from tokswap.pipeline import transplant
+    from tokswap.plan import Plan
+    from tokswap.recipe import Recipe, load_recipe
+
+_HOMES = {
+    "Plan": "tokswap.plan",
+    "Recipe": "tokswap.recipe",
+    "TokswapError": "tokswap.errors",
+    "evaluate": "tokswap.evaluation.measure",
+    "inspect": "tokswap.inspection",
+    "load_recipe": "tokswap.recipe",
+    "transplant": "tokswap.pipeline",
+}
+
+__all__ = [
+    "Plan",
+    "Recipe",
+    "TokswapError",
+    "evaluate",
+    "inspect",
+    "load_recipe",
+    "transplant",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tokswap' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,169 @@
+"""A checkpoint to read from: its config, its tensors by name, each loaded when asked for."""
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tokswap.checkpoint.files import Files, open_files, tokenizer_files
+from tokswap.checkpoint.header import Header, TensorInfo, read_header
+from tokswap.errors import CheckpointError
+from tokswap.names import Location, resolve
+from tokswap.vocabulary.tokens import Vocabulary, load_vocabulary
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+class Checkpoint:
+    """A read-only view of a model's files, or of a bare tokenizer's.
+
+    Nothing is read before it is asked for, and of a remote checkpoint only the files that hold
+    what is asked for are fetched.
+    """
+
+    def __init__(self, files: Files) -> None:
+        self.files = files
+
+    @classmethod
+    def open(cls, name: str) -> "Checkpoint":
+        """Open what a name stands for (see :func:`tokswap.names.resolve`).
+
+        Raises:
+            NameUnknownError: If the name stands for nothing that can be had.
+        """
+        return cls(open_files(resolve(name)))
+
+    @property
+    def location(self) -> Location:
+        """Where the files lie."""
+        return self.files.location
+
+    @property
+    def name(self) -> str:
+        """What the user called it."""
+        return self.location.name
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The parsed config.json.
+
+        Raises:
+            CheckpointError: If there is none, or it is no JSON object.
+        """
+        if "config.json" not in self.files.names:
+            raise CheckpointError(f"{self.name} has no config.json, so it is no model; give one")
+        return self.read_json("config.json")
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Parse one of the JSON files.
+
+        Raises:
+            CheckpointError: If it is no JSON object.
+        """
+        try:
+            said = json.loads(self.files.path(name).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise CheckpointError(
+                f"{self.name}: {name} is not valid JSON ({error}); mend it"
+            ) from error
+        if not isinstance(said, dict):
+            raise CheckpointError(f"{self.name}: {name} is no JSON object; mend it")
+        return said
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether there are weights beside the tokenizer; a bare tokenizer has none."""
+        return bool(self.files.names & {SINGLE, INDEX})
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The tokenizer's tokens as bytes.
+
+        Raises:
+            VocabularyError: If there is no tokenizer.json that can be read.
+        """
+        config = self.config if "config.json" in self.files.names else None
+        return load_vocabulary(tokenizer_files(self.files), name=self.name, config=config)
+
+    @cached_property
+    def shard_of(self) -> Mapping[str, str]:
+        """The file that holds each tensor.
+
+        Raises:
+            CheckpointError: If there are no safetensors weights, or the index names files outside
+                the folder.
+        """
+        names = self.files.names
+        if INDEX in names:
+            shards = self.read_json(INDEX).get("weight_map")
+            if not isinstance(shards, dict) or not shards:
+                raise CheckpointError(f"{self.name}: {INDEX} has no weight_map; fetch it again")
+            for file in set(shards.values()):
+                if Path(str(file)).name != file or not str(file).endswith(".safetensors"):
+                    raise CheckpointError(
+                        f"{self.name}: {INDEX} names {file!r}, which is no safetensors file in the "
+                        "folder; do not trust this checkpoint"
+                    )
+                if file not in names:
+                    raise CheckpointError(
+                        f"{self.name} lacks {file}, which {INDEX} names; fetch it again"
+                    )
+            return shards
+        if SINGLE in names:
+            return dict.fromkeys(self.header(SINGLE).tensors, SINGLE)
+        others = sorted(n for n in names if n.endswith((".bin", ".pt", ".pth", ".gguf", ".h5")))
+        if others:
+            raise CheckpointError(
+                f"{self.name} has no safetensors weights, only {others[0]}; load it once with "
+                "transformers and save_pretrained(), which writes safetensors"
+            )
+        raise CheckpointError(
+            f"{self.name} has no weights ({SINGLE} or {INDEX}); give a folder that holds a model"
+        )
+
+    @cached_property
+    def shards(self) -> list[str]:
+        """Names of the weight files, in order."""
+        return sorted(set(self.shard_of.values()))
+
+    @cached_property
+    def _headers(self) -> dict[str, Header]:
+        return {}
+
+    def header(self, shard: str) -> Header:
+        """Read the header of a weight file.
+
+        Raises:
+            CheckpointError: If it is not a whole safetensors file.
+        """
+        if shard not in self._headers:
+            self._headers[shard] = read_header(self.files.path(shard))
+        return self._headers[shard]
+
+    def info(self, name: str) -> TensorInfo:
+        """Type, shape and place of a tensor.
+
+        Raises:
+            CheckpointError: If the file that should hold it does not.
+        """
+        shard = self.shard_of[name]
+        tensors = self.header(shard).tensors
+        if name not in tensors:
+            raise CheckpointError(
+                f"{self.name}: {shard} lacks {name!r}, which the index puts there; fetch it again"
+            )
+        return tensors[name]
+
+    def load(self, name: str) -> "Tensor":
+        """Load a tensor in its stored type, on the CPU."""
+        from safetensors import safe_open
+
+        self.info(name)
+        with safe_open(self.files.path(self.shard_of[name]), framework="pt") as file:
+            tensor: Tensor = file.get_tensor(name)
+        return tensor

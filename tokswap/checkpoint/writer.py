@@ -1,0 +1,218 @@
+"""Writing a checkpoint: the vocabulary's tensors replaced, every other byte carried as it is."""
+
+import json
+import math
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from tokswap.checkpoint.files import TOKENIZER_FILES
+from tokswap.checkpoint.header import DTYPE_BITS, Header, pack_header
+from tokswap.checkpoint.source import INDEX, Checkpoint
+from tokswap.errors import OutputError
+from tokswap.progress import bar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RECORD = "tokswap.json"
+CHUNK = 16 << 20
+"""Bytes copied at once."""
+
+WEIGHT_SUFFIXES = (
+    ".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ckpt",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """A tensor to write in the place of a stored one.
+
+    Attributes:
+        dtype: Stored type, as safetensors names it.
+        shape: The new shape.
+        make: Computes the tensor; called once, when its turn to be written comes.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    make: "Callable[[], Tensor]"
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+        return math.prod(self.shape) * DTYPE_BITS[self.dtype] // 8
+
+
+def check_target(target: Path, sources: list[Checkpoint], *, overwrite: bool, needed: int) -> None:
+    """Check that a folder may be written, before anything slow is done.
+
+    Args:
+        target: The folder to write.
+        sources: Checkpoints that are read from.
+        overwrite: Whether an earlier output of this program there may be replaced.
+        needed: Bytes that will be written.
+
+    Raises:
+        OutputError: If it is one of the sources, holds something already, cannot be created, or
+            the disk has too little space.
+    """
+    resolved = target.resolve()
+    for source in sources:
+        if source.location.kind == "hub":
+            continue
+        folder = Path(source.location.target).resolve()
+        if resolved == folder or folder in resolved.parents or resolved in folder.parents:
+            raise OutputError(
+                f"the output {target} and {source.name!r} are the same folder, or one lies in the "
+                "other; choose another output"
+            )
+    if target.exists():
+        known = target.is_dir() and (not any(target.iterdir()) or (target / RECORD).is_file())
+        if not known:
+            raise OutputError(
+                f"{target} exists and is no output of this program, so it is never replaced; "
+                "choose another output, or remove it yourself"
+            )
+        if any(target.iterdir()) and not overwrite:
+            raise OutputError(f"{target} exists; choose another output, or give --overwrite")
+    parent = next(folder for folder in resolved.parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise OutputError(f"{target} cannot be created in {parent}; choose another output")
+    free = shutil.disk_usage(parent).free
+    if free < needed:
+        raise OutputError(
+            f"{target} needs about {needed / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB; "
+            "free some space or choose another disk"
+        )
+
+
+@contextmanager
+def staging(target: Path) -> Iterator[Path]:
+    """Give a folder beside the target that takes its place at the end, whole or not at all.
+
+    Where the body fails or is interrupted the folder is removed and the target is untouched.
+
+    Yields:
+        The folder to write into.
+
+    Raises:
+        OutputError: If a folder cannot be created there.
+    """
+    target = target.absolute()
+    stage = target.parent / f".{target.name}.{secrets.token_hex(4)}.partial"
+    try:
+        stage.mkdir(parents=True)
+    except OSError as error:
+        raise OutputError(f"{target} cannot be created ({error.strerror}); choose another") from error
+    try:
+        yield stage
+        _replace(stage, target)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _replace(stage: Path, target: Path) -> None:
+    if not target.exists():
+        stage.rename(target)
+        return
+    old = stage.with_suffix(".old")
+    target.rename(old)
+    try:
+        stage.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    shutil.rmtree(old)
+
+
+def write_weights(folder: Path, base: Checkpoint, replace: Mapping[str, Replacement]) -> None:
+    """Write the base's weight files with some tensors replaced.
+
+    A file without a replaced tensor is copied whole. In the others the kept tensors' bytes are
+    copied in chunks, so that memory holds one replaced tensor at a time and never the model.
+
+    Args:
+        folder: Where to write; the files have the base's names.
+        base: The checkpoint whose tensors are carried.
+        replace: By stored name, what to write instead.
+    """
+    total = sum(base.files.path(shard).stat().st_size for shard in base.shards)
+    with bar("write weights", total) as advance:
+        for shard in base.shards:
+            source = base.files.path(shard)
+            if not set(replace) & set(base.header(shard).tensors):
+                shutil.copyfile(source, folder / shard)
+                advance(source.stat().st_size)
+                continue
+            with source.open("rb") as reader, (folder / shard).open("wb") as writer:
+                _write_shard(reader, writer, base.header(shard), replace, advance)
+    if INDEX in base.files.names:
+        index = base.read_json(INDEX)
+        if "total_size" in index.get("metadata", {}):
+            change = sum(new.size - _size(base, name) for name, new in replace.items())
+            index["metadata"]["total_size"] += change
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _size(base: Checkpoint, name: str) -> int:
+    return base.info(name).end - base.info(name).begin
+
+
+def _write_shard(
+    reader: BinaryIO,
+    writer: BinaryIO,
+    header: Header,
+    replace: Mapping[str, Replacement],
+    advance: Callable[[int], None],
+) -> None:
+    entries = {
+        name: (new.dtype, new.shape, new.size)
+        if (new := replace.get(name))
+        else (info.dtype, info.shape, info.end - info.begin)
+        for name, info in header.tensors.items()
+    }
+    writer.write(pack_header(entries, header.metadata))
+    for name, info in header.tensors.items():
+        if name in replace:
+            writer.write(tensor_bytes(replace[name].make()))
+            advance(info.end - info.begin)
+            continue
+        reader.seek(header.start + info.begin)
+        left = info.end - info.begin
+        while left:
+            chunk = reader.read(min(CHUNK, left))
+            if not chunk:
+                raise OutputError(f"{reader.name} ended early while it was read; run again")
+            writer.write(chunk)
+            left -= len(chunk)
+            advance(len(chunk))
+
+
+def tensor_bytes(tensor: "Tensor") -> memoryview:
+    """Return a CPU tensor's bytes in row-major order, without a copy where it is contiguous."""
+    import torch
+
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return memoryview(flat.view(torch.uint8).numpy())
+
+
+def carried_files(base: Checkpoint) -> list[str]:
+    """Name the base's small files that go along: licences, custom code and settings.
+
+    Weights in other formats, the tokenizer, the settings that are patched and the model card are
+    left out; so is everything in folders below.
+    """
+    patched = {"config.json", "generation_config.json", INDEX, RECORD, "README.md", ".gitattributes"}
+    return sorted(
+        name
+        for name in base.files.names - patched - TOKENIZER_FILES
+        if not name.endswith((*WEIGHT_SUFFIXES, ".index.json", ".md", ".plan"))
+        and not name.startswith(".")
+        and not name.startswith(("consolidated", "tokenizer"))
+    )

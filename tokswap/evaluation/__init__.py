@@ -1,0 +1,1 @@
+"""Measuring a causal language model by bits per byte, whatever its tokenizer."""

@@ -1,0 +1,152 @@
+"""A written model folder, loaded so that its figures can be trusted."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+
+from tokswap.errors import EvaluationError
+
+WINDOW = 1024  # tokens; longer contexts cost more than they tell about an embedding
+
+
+def load_for_scoring(
+    folder: Path, *, device: str = "cpu", dtype: str | None = None
+) -> tuple[torch.nn.Module, Tokenizer]:
+    """Load a causal language model and its tokenizer from a local folder.
+
+    Nothing is fetched, no code from the folder is run, and weights come from safetensors only.
+
+    Args:
+        folder: Holds config.json, safetensors and tokenizer.json.
+        device: Where the model goes, in the words of torch.
+        dtype: Name of a torch dtype to compute in. Without it: float32 on the CPU, where half
+            precision is slow and coarse; the stored dtype elsewhere.
+
+    Returns:
+        The model, set to evaluation, and the tokenizer, which neither truncates nor pads.
+
+    Raises:
+        EvaluationError: If the folder does not load, or lacks weights that the model needs.
+    """
+    tokenizer = _tokenizer(folder)
+    kind = _dtype(dtype, device)
+    try:
+        with _quiet():
+            from transformers import AutoModelForCausalLM
+
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=kind,
+                local_files_only=True,
+                trust_remote_code=False,  # None would ask at the terminal
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+    except Exception as error:  # transformers has no common kind for a folder that does not load
+        reason = str(error).strip() or type(error).__name__
+        raise EvaluationError(
+            f"{folder} does not load as a causal language model: {reason.splitlines()[0]}; "
+            "give a folder with config.json, safetensors and tokenizer.json"
+        ) from error
+    model, info = loaded
+    # transformers fills what is missing with random numbers and merely warns.
+    if lacking := [*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])]:
+        raise EvaluationError(
+            f"{folder} lacks {len(lacking)} weights of its model, or has them in another shape, "
+            f"among them {min(lacking)}; write or download the folder again"
+        )
+    try:
+        model.to(device)
+    except (
+        RuntimeError,
+        ValueError,
+        AssertionError,
+    ) as error:  # the last: torch built without CUDA
+        reason = str(error).strip().splitlines()[0]
+        raise EvaluationError(
+            f"{folder} cannot be put on device {device!r}: {reason}; use 'cpu' or another device"
+        ) from error
+    return model.eval(), tokenizer
+
+
+def default_window(config: Any) -> tuple[int, int]:
+    """Choose how much text a model sees at once.
+
+    Args:
+        config: The model's transformers configuration.
+
+    Returns:
+        Window and stride in tokens: what the model has positions for, at most 1024, and half.
+    """
+    window = min(position_limit(config) or WINDOW, WINDOW)
+    return window, max(1, window // 2)
+
+
+def position_limit(config: Any) -> int | None:
+    """Tell for how many positions a model was made.
+
+    Args:
+        config: The model's transformers configuration; one for several modalities is asked for
+            its text part.
+
+    Returns:
+        The number of positions, or None where the model knows no limit.
+    """
+    text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len"):
+        value = getattr(text, name, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None
+
+
+def _tokenizer(folder: Path) -> Tokenizer:
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise EvaluationError(
+            f"{folder} has no tokenizer.json; give a model folder that holds one, as every "
+            "transplanted model does"
+        )
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises Exception itself
+        raise EvaluationError(
+            f"{path} cannot be read as a tokenizer: {error}; write or download it again"
+        ) from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _dtype(name: str | None, device: str) -> torch.dtype | str:
+    if name is None:
+        return torch.float32 if torch.device(device).type == "cpu" else "auto"
+    kind = getattr(torch, name, None)
+    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
+        raise EvaluationError(
+            f"dtype {name!r} is no floating-point type of torch; use float32, bfloat16 or float16"
+        )
+    return kind
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the progress bars and warnings that transformers writes to stderr."""
+    import transformers
+
+    noise: Any = transformers.utils.logging
+    logger = logging.getLogger("transformers")
+    level, bars = logger.level, noise.is_progress_bar_enabled()
+    logger.setLevel(logging.ERROR)
+    noise.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if bars:
+            noise.enable_progress_bar()

@@ -1,0 +1,89 @@
+"""One forward pass: how many nats each asked token costs."""
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tokswap.errors import EvaluationError
+from tokswap.evaluation.windows import Window
+
+LOGITS_BYTES = 1 << 28  # of logits held at once, unless one window alone has more
+
+
+class Losses:
+    """A model, with what has to be known about it to ask it for losses.
+
+    Attributes:
+        rows: Rows of the input embedding.
+        dtype: Its dtype, by name.
+    """
+
+    def __init__(self, model: torch.nn.Module, name: str) -> None:
+        self._model = model
+        self._name = name
+        embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
+        weight: Tensor = embedding.weight
+        self._device = weight.device
+        self._item = weight.element_size()
+        self.rows = weight.shape[0]
+        self.dtype = str(weight.dtype).removeprefix("torch.")
+        known = inspect.signature(model.forward).parameters
+        self._keeps = "logits_to_keep" in known
+        self._options = {"use_cache": False} if "use_cache" in known else {}
+
+    def batch_size(self, inputs: int, targets: int, batch_tokens: int) -> int:
+        """Tell how many windows of one shape go through the model together.
+
+        Args:
+            inputs: Tokens that each window shows to the model.
+            targets: Tokens for which each window asks.
+            batch_tokens: Tokens to show at once.
+
+        Returns:
+            As many as keep the logits within ``LOGITS_BYTES``, at least 1.
+        """
+        positions = targets if self._keeps else inputs
+        fitting = LOGITS_BYTES // (positions * self.rows * self._item)
+        return max(1, min(batch_tokens // inputs, fitting))
+
+    @torch.inference_mode()
+    def of(self, batch: list[Window]) -> Tensor:
+        """Run the model once.
+
+        Args:
+            batch: B windows with equally many inputs and equally many targets (n).
+
+        Returns:
+            (B, n) float64 on the CPU: the nats of each target, computed in float32.
+
+        Raises:
+            EvaluationError: If the head has no row for a target, or a loss is not finite.
+        """
+        inputs = torch.tensor([window.inputs for window in batch], device=self._device)
+        targets = torch.tensor([window.targets for window in batch])
+        asked = targets.shape[1]
+        keep = {"logits_to_keep": asked} if self._keeps else {}
+        logits: Tensor = self._model(input_ids=inputs, **keep, **self._options).logits
+        width = logits.shape[-1]
+        if int(targets.max()) >= width:
+            raise EvaluationError(
+                f"the head of {self._name} has {width} rows, but its tokenizer gave the id "
+                f"{int(targets.max())}; give a model and a tokenizer that belong together"
+            )
+        # float32 logits and their log-softmax, of so many positions at a time.
+        step = max(1, LOGITS_BYTES // (8 * width))
+        parts = [
+            functional.cross_entropy(part.float(), answers, reduction="none")
+            for row, wanted in zip(logits, targets.to(logits.device), strict=True)
+            for part, answers in zip(row[-asked:].split(step), wanted.split(step), strict=True)
+        ]
+        losses = torch.cat(parts).double().cpu().view(targets.shape)
+        if not bool(torch.isfinite(losses).all()):
+            raise EvaluationError(
+                f"{self._name} gives losses that are not finite (NaN or infinite) in {self.dtype};"
+                " check its weights, or measure it in float32"
+            )
+        return losses

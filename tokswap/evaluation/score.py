@@ -1,0 +1,190 @@
+"""Bits per byte of a causal language model: one figure for models of any tokenizer."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from tokswap import progress
+from tokswap.errors import EvaluationError
+from tokswap.evaluation.figures import Count, GroupCounts, GroupScore, Score, TextScore, perplexity
+from tokswap.evaluation.load import position_limit
+from tokswap.evaluation.losses import Losses
+from tokswap.evaluation.streaming import stream_ids
+from tokswap.evaluation.texts import Text
+from tokswap.evaluation.windows import Window, batches, cut_windows
+
+__all__ = ["GroupScore", "Score", "TextScore", "score_model"]
+
+BATCH_TOKENS = 16_384  # shown to the model at once; the logits usually set a lower bound
+
+
+def score_model(  # noqa: PLR0913 - one measurement has that many settings
+    model: torch.nn.Module,
+    tokenizer: Tokenizer,
+    texts: Sequence[Text],
+    *,
+    name: str,
+    start_id: int | None,
+    window: int,
+    stride: int,
+    unk_id: int | None = None,
+    group_of: Tensor | None = None,
+    group_names: Sequence[str] = (),
+    token_bytes: Tensor | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+) -> Score:
+    """Measure a causal language model on texts.
+
+    Every document is tokenized as a whole and read through a sliding window. Every token is scored
+    once, with at least ``window - stride + 1`` tokens before it where the document has them.
+
+    Args:
+        model: A causal language model in evaluation mode: called with ``input_ids`` (B, L) it
+            returns something with ``logits`` (B, L, T).
+        tokenizer: Its tokenizer, without truncation and padding.
+        texts: What to measure on.
+        name: What the score and messages call the model.
+        start_id: Stands before each document as context and is not scored: BOS, or EOS for a model
+            without one. With None the first token of a document cannot be scored. Its bytes are
+            left out if ``token_bytes`` tells them; otherwise they stay in the number of bytes, and
+            the figure comes out slightly too low.
+        window: Tokens that the model sees at once, at least 2.
+        stride: Tokens by which the window moves, from 1 to ``window``.
+        unk_id: The unknown token, to count it.
+        group_of: (T,) integer, the group of each token id, an index into ``group_names``.
+        group_names: Names of the groups.
+        token_bytes: (T,) integer, the length in bytes of each token; groups need it.
+        batch_tokens: Tokens shown to the model at once; fewer where the logits would exceed
+            256 MB. One window's logits always stand in memory together.
+
+    Returns:
+        The figures; equal for any ``batch_tokens`` up to rounding in the model's dtype.
+
+    Raises:
+        EvaluationError: If the window does not fit the model, a text has nothing to score, the
+            tokenizer gives ids that the model has no rows for, or losses are not finite.
+    """
+    _check_window(model, name, window, stride)
+    groups = _groups(group_of, group_names, token_bytes)
+    losses = Losses(model, name)
+    rows = losses.rows if token_bytes is None else min(losses.rows, len(token_bytes))
+    if start_id is not None and not 0 <= start_id < rows:
+        raise EvaluationError(
+            f"start token {start_id} is none of the {rows} embedding rows of {name}; "
+            "give the BOS or EOS id of its tokenizer"
+        )
+    counts = [Count() for _ in texts]
+
+    def windows(advance: Callable[[int], None]) -> Iterator[tuple[int, Window]]:
+        for owner, (text, count) in enumerate(zip(texts, counts, strict=True)):
+            for document in text.open():
+                ids = stream_ids(_counted(document, count, advance), tokenizer)
+                ids = _checked(ids, name, rows)
+                if start_id is None and token_bytes is not None:
+                    ids = _first_left_out(ids, count, token_bytes)
+                for cut in cut_windows(ids, start_id, window, stride):
+                    yield owner, cut
+
+    def size(inputs: int, targets: int) -> int:
+        return losses.batch_size(inputs, targets, batch_tokens)
+
+    with progress.bar(f"scoring {name}", _total_size(texts)) as advance:
+        for batch in batches(windows(advance), size):
+            nats = losses.of([cut for _, cut in batch])
+            for (owner, cut), row in zip(batch, nats.sum(dim=1).tolist(), strict=True):
+                counts[owner].add(cut.targets, row, unk_id)
+            if groups is not None:
+                groups.add(torch.tensor([cut.targets for _, cut in batch]), nats)
+
+    for text, count in zip(texts, counts, strict=True):
+        if not count.tokens or count.bytes <= 0:
+            raise EvaluationError(
+                f"{text.name} gives {name} nothing to score; give a text with more in it"
+            )
+    total = sum(counts, start=Count())
+    return Score(
+        model=name,
+        bits_per_byte=total.bits_per_byte,
+        token_perplexity=perplexity(total.nats, total.tokens),
+        tokens=total.tokens,
+        bytes=total.bytes,
+        tokens_per_byte=total.tokens / total.bytes,
+        nats=total.nats,
+        unknown=total.unknown,
+        window=window,
+        stride=stride,
+        dtype=losses.dtype,
+        texts=tuple(
+            TextScore(text.name, count.bits_per_byte, count.tokens, count.bytes)
+            for text, count in zip(texts, counts, strict=True)
+        ),
+        groups=groups.scores() if groups is not None else {},
+    )
+
+
+def _check_window(model: torch.nn.Module, name: str, window: int, stride: int) -> None:
+    if window < 2:
+        raise EvaluationError(f"window {window} is too short to predict in; give 2 or more tokens")
+    if not 1 <= stride <= window:
+        raise EvaluationError(
+            f"stride {stride} does not fit window {window}: it must be from 1 to the window; "
+            f"{window // 2} is a good choice"
+        )
+    config = getattr(model, "config", None)
+    limit = None if config is None else position_limit(config)
+    if limit is not None and window > limit:
+        raise EvaluationError(
+            f"window {window} is longer than the {limit} positions of {name}; "
+            f"give {limit} or fewer tokens"
+        )
+
+
+def _groups(
+    group_of: Tensor | None, names: Sequence[str], token_bytes: Tensor | None
+) -> GroupCounts | None:
+    if group_of is None:
+        return None
+    if token_bytes is None or token_bytes.shape != group_of.shape:
+        raise ValueError("group_of needs token_bytes of the same shape")
+    if int(group_of.min()) < 0 or int(group_of.max()) >= len(names):
+        raise ValueError(f"group_of holds indices outside of the {len(names)} group_names")
+    return GroupCounts(names, group_of, token_bytes)
+
+
+def _total_size(texts: Sequence[Text]) -> int:
+    """Add up how many bytes there are; 0, for no bar, where one text does not know."""
+    return sum(text.size for text in texts) if all(text.size for text in texts) else 0
+
+
+def _counted(chunks: Iterator[str], count: Count, advance: Callable[[int], None]) -> Iterator[str]:
+    """Count the bytes of a document while it is read."""
+    for chunk in chunks:
+        size = len(chunk.encode())
+        count.bytes += size
+        advance(size)
+        yield chunk
+
+
+def _checked(ids: Iterator[list[int]], name: str, rows: int) -> Iterator[list[int]]:
+    # On a GPU an id out of range would not raise but break the process.
+    for part in ids:
+        if part and max(part) >= rows:
+            raise EvaluationError(
+                f"the tokenizer gives the id {max(part)}, but {name} has rows for {rows} tokens "
+                "only; give a model and a tokenizer that belong together"
+            )
+        yield part
+
+
+def _first_left_out(
+    ids: Iterator[list[int]], count: Count, token_bytes: Tensor
+) -> Iterator[list[int]]:
+    """Take the bytes of a document's first token off, which nothing predicts."""
+    first = True
+    for part in ids:
+        if first and part:
+            count.bytes -= int(token_bytes[part[0]])
+            first = False
+        yield part

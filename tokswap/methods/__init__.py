@@ -1,0 +1,22 @@
+"""The methods that fill the rows of missing tokens: one file each, one line each in ``METHODS``."""
+
+from collections.abc import Mapping
+
+from tokswap.methods.base import Method, Problem, Role
+from tokswap.methods.mean import Mean
+from tokswap.methods.normal import Normal
+from tokswap.methods.omp import OMP
+from tokswap.methods.pieces import Pieces
+from tokswap.methods.zero import Zero
+
+METHODS: Mapping[str, type[Method]] = {
+    "omp": OMP,
+    "pieces": Pieces,
+    "mean": Mean,
+    "normal": Normal,
+    "zero": Zero,
+}
+
+DEFAULT = "omp"
+
+__all__ = ["DEFAULT", "METHODS", "Method", "Problem", "Role"]

@@ -1,0 +1,82 @@
+"""What a method is asked, and what it answers."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from tokswap.vocabulary.align import Alignment
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+    from tokswap.solvers.sparse import SparseRows
+
+Role = Literal["input", "output"]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """The rows to fill in one role.
+
+    Attributes:
+        role: ``input`` (embedding) or ``output`` (head).
+        alignment: The new vocabulary against the base's.
+        ids: Donor ids of the M tokens to fill, all of them missing from the base.
+        base_table: Loads the base's table of this role, (S, D), in its stored type.
+        donor_table: Loads the donor's table of this role, (rows, E); None for a bare tokenizer.
+        generator: The only source of randomness.
+        device: Where to compute, such as ``cpu`` or ``cuda``.
+    """
+
+    role: Role
+    alignment: Alignment
+    ids: list[int]
+    base_table: "Callable[[], Tensor]"
+    donor_table: "Callable[[], Tensor] | None"
+    generator: "Generator"
+    device: str
+
+    @property
+    def mean_column(self) -> int:
+        """The column behind the base's S rows, which stands for the mean of its used rows."""
+        return self.alignment.base_rows
+
+    @property
+    def columns(self) -> int:
+        """Columns of a sparse answer: the base's rows and their mean."""
+        return self.alignment.base_rows + 1
+
+
+class Method(BaseModel, ABC):
+    """A way to fill the rows of missing tokens; its fields are its settings.
+
+    A new method is one file with one subclass and one line in ``METHODS``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    summary: ClassVar[str]
+    """What it does, in one line."""
+    paper: ClassVar[str]
+    """Where it was published."""
+    needs_donor: ClassVar[bool] = False
+    """Whether it reads the donor's weights; otherwise a bare tokenizer will do."""
+
+    @abstractmethod
+    def fill(self, problem: Problem) -> "SparseRows | Tensor":
+        """Fill the rows of the missing tokens.
+
+        Args:
+            problem: What to fill, and from what.
+
+        Returns:
+            Sparse weights (M, S + 1) over the base's rows and their mean, in the order of
+            ``problem.ids``; or, for a method whose rows are no combination of the base's, the
+            rows themselves, (M, D).
+
+        Raises:
+            MethodError: If the method cannot work on this pair of models.
+        """

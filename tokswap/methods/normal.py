@@ -1,0 +1,33 @@
+"""Every missing row is drawn from a normal distribution fitted to the base's rows."""
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from tokswap.methods.base import Method, Problem
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Normal(Method):
+    """Samples of the normal distribution with the mean and covariance of the base's used rows."""
+
+    summary: ClassVar[str] = "samples from a normal distribution with the rows' mean and covariance"
+    paper: ClassVar[str] = "Hewitt 2021, nlp.stanford.edu/~johnhew/vocab-expansion.html"
+
+    scale: float = Field(
+        default=1.0, ge=0.0, allow_inf_nan=False, strict=False, description="factor on the spread"
+    )
+
+    def fill(self, problem: Problem) -> "Tensor":
+        """See :meth:`Method.fill`."""
+        import torch
+
+        from tokswap.solvers.gaussian import sample_rows
+
+        used = torch.from_numpy(problem.alignment.used_base_ids)
+        rows = problem.base_table().index_select(0, used)
+        return sample_rows(
+            rows, len(problem.ids), scale=self.scale, generator=problem.generator
+        )

@@ -1,0 +1,260 @@
+"""A recipe: what to transplant, how, and where to. YAML in, a validated object out.
+
+The command line's flags make the same object, so `transplant` and `run` are one code.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from tokswap.errors import RecipeError
+from tokswap.methods import DEFAULT, METHODS, Method, Role
+from tokswap.names import near
+
+METHOD_ALIAS = "method."
+"""``--set method.k=32`` is the way to write ``--set parameters.k=32``."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _token_source(said: Any) -> Any:
+    words = [said] if isinstance(said, str) else said
+    if not isinstance(words, list) or not words or not all(isinstance(w, str) for w in words):
+        raise ValueError("give a base token, a list of base tokens, or `zero`")
+    return said
+
+
+class TokenOverride(_Part):
+    """Where the row of one token comes from, said by the user."""
+
+    source: Annotated[str | list[str], BeforeValidator(_token_source)] = Field(
+        description="a base token, a list of base tokens (their mean), or `zero`"
+    )
+
+    @property
+    def tokens(self) -> list[str]:
+        """The base tokens whose mean makes the row; none for zeros."""
+        if isinstance(self.source, list):
+            return self.source
+        return [] if self.source == "zero" else [self.source]
+
+
+class TokenizerPart(_Part):
+    """What to change about the adopted vocabulary."""
+
+    tokens: dict[str, TokenOverride] = Field(
+        default_factory=dict, description="by donor token: where its row comes from"
+    )
+    pad_to_multiple_of: int | None = Field(
+        default=None, gt=0, description="round the number of rows up to a multiple of this"
+    )
+
+
+class EvalPart(_Part):
+    """How the base and the result are measured."""
+
+    text: list[str] = Field(
+        default_factory=list, description="text files; the bundled sample where there are none"
+    )
+    window: int | None = Field(
+        default=None, gt=1, description="tokens the model sees at once; its own limit, 1024 at most"
+    )
+    stride: int | None = Field(
+        default=None, gt=0, description="tokens by which the window moves; half a window"
+    )
+
+    @model_validator(mode="after")
+    def _stride_within_window(self) -> "EvalPart":
+        if self.window and self.stride and self.stride > self.window:
+            raise ValueError(
+                f"a stride of {self.stride} skips text in windows of {self.window}; lower it"
+            )
+        return self
+
+
+def _off(said: Any) -> Any:
+    return None if said is False else said
+
+
+class Recipe(_Part):
+    """Everything that decides the bytes of an output folder, and where it goes."""
+
+    base_model: str = Field(min_length=1, description="the model whose body is kept")
+    donor: str = Field(min_length=1, description="the model or tokenizer to adopt")
+    method: str = Field(default=DEFAULT, description="how missing rows are filled")
+    parameters: dict[str, Any] = Field(
+        default_factory=dict,
+        description="the method's settings; under `input:` and `output:` those of one role",
+    )
+    dtype: Literal["float64", "float32", "float16", "bfloat16"] | None = Field(
+        default=None, description="type of the written vocabulary tensors; as stored in the base"
+    )
+    tokenizer: TokenizerPart = Field(default_factory=TokenizerPart)
+    chat_template: Literal["donor", "base", "none"] = Field(
+        default="donor", description="whose chat template goes along"
+    )
+    eval: Annotated[EvalPart | None, BeforeValidator(_off)] = Field(
+        default_factory=EvalPart, description="how to measure, or false"
+    )
+    seed: int = Field(default=0, ge=0, description="seed of methods that draw at random")
+    device: str = Field(
+        default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="where to compute"
+    )
+    verify: bool = Field(default=True, description="load the result in a fresh process")
+    out: str | None = Field(default=None, description="the folder to write")
+
+    @property
+    def methods(self) -> dict[Role, Method]:
+        """The method of each role, with its settings."""
+        kind = METHODS[self.method]
+        return {role: kind(**settings) for role, settings in self._settings().items()}
+
+    def _settings(self) -> dict[Role, dict[str, Any]]:
+        common = {k: v for k, v in self.parameters.items() if k not in {"input", "output"}}
+        return {
+            "input": common | dict(self.parameters.get("input") or {}),
+            "output": common | dict(self.parameters.get("output") or {}),
+        }
+
+    def record(self) -> dict[str, Any]:
+        """Everything that decides the bytes of the result, JSON-ready: all but ``out``."""
+        said = self.model_dump(mode="json", exclude={"out", "parameters"})
+        settings = {role: method.model_dump(mode="json") for role, method in self.methods.items()}
+        if settings["input"] == settings["output"]:
+            return said | {"parameters": settings["input"]}
+        return said | {"parameters": settings}
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path: The YAML file.
+        overrides: ``key.path=value`` settings that replace or add to the file's, values as YAML.
+
+    Raises:
+        RecipeError: If the file cannot be read, or the recipe is not valid; the message names
+            every fault with its place.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"the recipe {path} cannot be read ({error}); give a YAML file") from error
+    try:
+        said = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - a safe loader, see below
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise RecipeError(f"the recipe {path} is not valid YAML: {reason}") from error
+    if not isinstance(said, dict):
+        raise RecipeError(f"the recipe {path} is no mapping; write keys like `base_model: NAME`")
+    return make_recipe(said, overrides, called=str(path))
+
+
+def make_recipe(
+    said: Mapping[str, Any], overrides: Sequence[str] = (), *, called: str = "the settings"
+) -> Recipe:
+    """Validate a recipe.
+
+    Args:
+        said: The recipe's keys and values.
+        overrides: ``key.path=value`` settings; see :func:`load_recipe`.
+        called: What to call the recipe in messages.
+
+    Raises:
+        RecipeError: If the recipe is not valid; the message names every fault with its place.
+    """
+    said = {key: value for key, value in said.items() if value is not None}
+    for override in overrides:
+        said = _with_override(said, override)
+    faults = _method_faults(said)
+    recipe = None
+    try:
+        recipe = Recipe(**said)
+    except ValidationError as error:
+        faults = [_line(entry) for entry in error.errors()] + faults
+    except TypeError as error:  # keys that are no strings
+        faults = [f"keys must be strings ({error})", *faults]
+    if recipe is None or faults:
+        raise RecipeError(f"{called} is not valid: " + "; ".join(dict.fromkeys(faults)))
+    return recipe
+
+
+def _method_faults(said: Mapping[str, Any]) -> list[str]:
+    """Check the method and its settings for each role, apart from the rest of the recipe."""
+    name = said.get("method", DEFAULT)
+    if not isinstance(name, str):
+        return []  # the recipe's own validation says so
+    if name not in METHODS:
+        return [f"method: {name!r} is unknown{near(name, list(METHODS))} (known: {', '.join(METHODS)})"]
+    parameters = said.get("parameters", {})
+    if not isinstance(parameters, dict):
+        return []
+    faults = []
+    common = {key: value for key, value in parameters.items() if key not in {"input", "output"}}
+    for role in (None, "input", "output"):
+        own = common if role is None else parameters.get(role, {})
+        if not isinstance(own, dict):
+            faults.append(f"parameters.{role}: give settings as `key: value`")
+            continue
+        try:
+            METHODS[name](**{str(key): value for key, value in own.items()})
+        except ValidationError as error:
+            place = "parameters." if role is None else f"parameters.{role}."
+            faults += [place + _line(entry) for entry in error.errors()]
+    return faults
+
+
+def _line(entry: Any) -> str:
+    place = ".".join(str(part) for part in entry["loc"]) or "recipe"
+    message = str(entry["msg"]).removeprefix("Value error, ")
+    if entry["type"] == "extra_forbidden":
+        message = "unknown key"
+        known = list(Recipe.model_fields)
+        message += near(place, known) if len(entry["loc"]) == 1 else ""
+    elif entry["type"] not in {"missing", "value_error"}:
+        message += f", given {entry['input']!r}"
+    return f"{place}: {message}"
+
+
+def _with_override(said: dict[str, Any], override: str) -> dict[str, Any]:
+    """Set one value, given as ``key.path=value``, in a copy of the recipe."""
+    key, equals, raw = override.partition("=")
+    if not equals or not key or not all(key.split(".")):
+        raise RecipeError(f"--set {override!r} is not of the form key=value, as method.k=32")
+    if key.startswith(METHOD_ALIAS):
+        key = "parameters." + key.removeprefix(METHOD_ALIAS)
+    try:
+        value = yaml.safe_load(raw)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {override!r}: {raw!r} is not a valid YAML value") from error
+    *path, last = key.split(".")
+    changed = dict(said)
+    level = changed
+    for part in path:
+        inner = level.get(part)
+        if inner is not None and not isinstance(inner, dict):
+            raise RecipeError(f"--set {override!r}: {part} is {inner!r}, which has no keys below it")
+        level[part] = dict(inner or {})
+        level = level[part]
+    level[last] = value
+    return changed
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A safe loader that refuses a key given twice, of which YAML would keep the last unsaid."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)

@@ -1,0 +1,1 @@
+"""What a run says: the record for machines, the card and the tables for people."""

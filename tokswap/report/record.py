@@ -1,0 +1,86 @@
+"""The record of a transplant: everything that decided its bytes, and what came of it.
+
+It holds no time and no place, so that the same settings give the same bytes.
+"""
+
+import importlib.metadata
+from collections.abc import Mapping
+from typing import Any
+
+from tokswap.pair import Pair
+from tokswap.recipe import Recipe
+from tokswap.vocabulary.align import Alignment, Kind
+from tokswap.vocabulary.kinds import count_kinds
+
+LIBRARIES = ("tokswap", "torch", "transformers", "tokenizers", "safetensors")
+
+
+def versions() -> dict[str, str]:
+    """Versions of this program and of the libraries that decide its numbers."""
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
+def counts(alignment: Alignment) -> dict[str, Any]:
+    """Count the rows of the new vocabulary by where they come from.
+
+    Returns:
+        ``base_size`` (S) and ``donor_size`` (T), and how many of the T rows are ``shared``,
+        ``missing``, ``special`` (with a counterpart in the base), ``special_unmatched``,
+        ``overridden`` and ``unused`` (ids without a token); they add up to T.
+    """
+    of = {kind: int((alignment.kind == kind).sum()) for kind in Kind}
+    return {
+        "base_size": alignment.base_rows,
+        "donor_size": alignment.rows,
+        "shared": of[Kind.SHARED],
+        "missing": of[Kind.MISSING],
+        "special": of[Kind.SPECIAL],
+        "special_unmatched": of[Kind.UNMATCHED],
+        "overridden": of[Kind.OVERRIDE],
+        "unused": of[Kind.UNUSED],
+    }
+
+
+def missing_kinds(alignment: Alignment) -> dict[str, int]:
+    """Count the missing tokens by the sort of their text."""
+    spelling = alignment.donor.spelling
+    return count_kinds(spelling[number] or b"" for number in alignment.missing)
+
+
+def special_tokens(alignment: Alignment) -> list[dict[str, Any]]:
+    """List the donor's special tokens with the base token each takes its row from."""
+    base, donor = alignment.base, alignment.donor
+    return [
+        {
+            "id": number,
+            "token": donor.strings[number],
+            "base_id": source if source >= 0 else None,
+            "base_token": base.strings[source] if 0 <= source < len(base) else None,
+            "by": reason,
+        }
+        for number, reason in alignment.reasons.items()
+        for source in [int(alignment.source[number])]
+    ]
+
+
+def make_record(recipe: Recipe, pair: Pair, hashes: Mapping[str, str]) -> dict[str, Any]:
+    """Make the record of a transplant, without figures.
+
+    Args:
+        recipe: What was asked for.
+        pair: The base and the donor.
+        hashes: SHA-256 of the written vocabulary tensors, by name.
+    """
+    base, donor = pair.base, pair.donor
+    return {
+        "recipe": recipe.record(),
+        "versions": versions(),
+        "counts": counts(pair.alignment),
+        "tied": pair.layout.tied,
+        "revisions": {"base": base.files.revision, "donor": donor.files.revision},
+        "sha256": {
+            "base tokenizer.json": base.vocabulary.sha256,
+            "donor tokenizer.json": donor.vocabulary.sha256,
+            **hashes,
+        },
+    }

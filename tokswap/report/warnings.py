@@ -1,0 +1,28 @@
+"""What a user should know before a transplant: what no initialisation can mend."""
+
+from tokswap.pair import Pair
+from tokswap.recipe import Recipe
+from tokswap.vocabulary.kinds import digit_scheme
+
+
+def warnings_for(pair: Pair, recipe: Recipe) -> list[str]:
+    """List what is known to go wrong with this pair and recipe."""
+    base, donor = pair.base.vocabulary, pair.donor.vocabulary
+    found = []
+    schemes = digit_scheme(base), digit_scheme(donor)
+    if schemes[0] != schemes[1]:
+        found.append(
+            f"the base reads numbers in {schemes[0]}, the donor in {schemes[1]}: arithmetic will "
+            "suffer, whatever the method"
+        )
+    if "bos" in base.roles and "bos" not in donor.roles:
+        found.append(
+            f"the base begins each text with {base.strings[base.roles['bos']]} and the donor's "
+            "tokenizer has no such token"
+        )
+    if recipe.method == "zero" and not pair.layout.tied and len(pair.alignment.missing):
+        found.append("zero rows in the head have logit 0, which can outrank real tokens")
+    beyond = sum(source >= pair.alignment.base_rows for source in base.ids.values())
+    if beyond:
+        found.append(f"{beyond} base tokens have no row in the base's tables and are not used")
+    return found

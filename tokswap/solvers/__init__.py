@@ -1,0 +1,1 @@
+"""Solvers: what is computed on tensors alone, with no word of tokens, files or settings."""

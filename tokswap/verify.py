@@ -1,0 +1,182 @@
+"""Looking at what was written from outside: a fresh process loads it with the Auto classes.
+
+A process of its own sees only the folder: no tensor that is still in memory, no tokenizer that is
+already built, can stand in for what is not on disk.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tokswap.errors import VerificationError
+from tokswap.pair import Pair
+
+PROBE = (
+    "The quick brown fox can't jump over 13 lazy dogs; call it naïve.  Two  spaces,\ttabs\n\n"
+    "    def area(r: float) -> float:\n        return 3.14159 * r ** 2  # πr²\n\n"
+    "1234567890 42 2024-11-22 1,000,000.50 0x1F\r\n"
+    "Cafe\u0301 and Café, ﬁne, Ⅷ, ½ — “quotes” … 東京で寿司を食べる。北京欢迎你！ 안녕하세요\n"
+    "Привет, мир! שלום مرحبا नमस्ते สวัสดี 👩🏽‍🚀🎉 <0x41> ▁under ĠG\n\n\n   end   "
+)
+"""Digits, accents in both normal forms, runs of spaces, newlines, code, scripts, emoji, marks."""
+
+PROMPT = "The tokenizer of a language model"
+
+
+def verify(folder: Path, pair: Pair, *, same_dtype: bool) -> dict[str, Any]:
+    """Check a written folder in a fresh process.
+
+    The process loads the tokenizer and the model with the Auto classes, compares token ids with
+    tokenizer.json's on a probe text and every special token, compares every copied row with the
+    base's bit for bit, and generates a few tokens.
+
+    Args:
+        folder: What was written.
+        pair: What it was made from.
+        same_dtype: Whether the vocabulary tensors are stored in the base's type.
+
+    Returns:
+        What was seen: ``model_class``, ``tokenizer_class``, ``copied_rows``, ``generated``.
+
+    Raises:
+        VerificationError: If something is not what it should be; the message says what.
+    """
+    source = pair.alignment.source
+    request = {
+        "folder": str(folder),
+        "base": str(pair.base.files.path("config.json").parent),
+        "tensors": {
+            name: pair.base.files.path(pair.base.shard_of[name]).name
+            for name in pair.layout.tensors
+        },
+        "same_dtype": same_dtype,
+        "specials": [pair.donor.vocabulary.strings[n] for n in sorted(pair.donor.vocabulary.special)],
+        "copied": [[number, int(old)] for number, old in enumerate(source) if old >= 0],
+        "rows": pair.alignment.rows,
+    }
+    process = subprocess.run(  # noqa: S603 - this interpreter and this module
+        [sys.executable, "-m", "tokswap.verify"],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = process.stdout.strip().splitlines()
+    if process.returncode != 0 or not lines:
+        last = process.stderr.strip().splitlines()[-1:] or ["no output"]
+        raise VerificationError(
+            f"the written checkpoint does not load in a fresh process: {last[0]}; nothing was "
+            "kept; --no-verify keeps it unchecked"
+        )
+    seen: dict[str, Any] = json.loads(lines[-1])
+    if faults := seen.pop("faults"):
+        raise VerificationError(
+            "the written checkpoint is not faithful: " + "; ".join(faults) + "; nothing was kept; "
+            "--no-verify keeps it unchecked"
+        )
+    return seen
+
+
+def _inspect(request: dict[str, Any]) -> dict[str, Any]:
+    """Look at the folder; runs in the fresh process."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = Path(request["folder"])
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", trust_remote_code=False)
+    faults = [
+        *_tokenizer_faults(folder, tokenizer, request["specials"]),
+        *_row_faults(folder, request),
+        *_model_faults(model, request["rows"]),
+    ]
+    generated = ""
+    if not faults:
+        inputs = tokenizer(PROMPT, return_tensors="pt", return_token_type_ids=False)
+        ids = model.generate(**inputs, max_new_tokens=8, do_sample=False)
+        generated = tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :])
+    return {
+        "faults": faults,
+        "model_class": type(model).__name__,
+        "tokenizer_class": type(tokenizer).__name__,
+        "copied_rows": len(request["copied"]),
+        "generated": generated,
+    }
+
+
+def _tokenizer_faults(folder: Path, loaded: Any, specials: list[str]) -> Iterator[str]:
+    from tokenizers import Tokenizer
+
+    written = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    written.no_truncation()
+    written.no_padding()
+    for text in (PROBE, *specials):
+        for add in (False, True):
+            wanted = written.encode(text, add_special_tokens=add).ids
+            ids = loaded(text, add_special_tokens=add)["input_ids"]
+            if list(ids) != wanted:
+                place = next(
+                    (n for n, (a, b) in enumerate(zip(ids, wanted, strict=False)) if a != b),
+                    min(len(ids), len(wanted)),
+                )
+                yield (
+                    f"AutoTokenizer gives {type(loaded).__name__}, which cuts text otherwise than "
+                    f"tokenizer.json (add_special_tokens={add}, token {place}: "
+                    f"{ids[place : place + 3]} for {wanted[place : place + 3]}); "
+                    "PreTrainedTokenizerFast.from_pretrained reads it as it is"
+                )
+                return
+
+
+def _row_faults(folder: Path, request: dict[str, Any]) -> Iterator[str]:
+    import torch
+
+    from tokswap.checkpoint.source import Checkpoint
+
+    written, base = Checkpoint.open(str(folder)), Checkpoint.open(request["base"])
+    new, old = torch.tensor(request["copied"], dtype=torch.int64).reshape(-1, 2).unbind(1)
+    for name in request["tensors"]:
+        rows, wanted = written.load(name), base.load(name)[old]
+        if len(rows) != request["rows"]:
+            yield f"{name} has {len(rows)} rows instead of {request['rows']}"
+        elif not request["same_dtype"]:
+            wanted = wanted.to(rows.dtype)
+        # Bytes are compared, not numbers: NaN payloads and the sign of zero count.
+        if not torch.equal(_bytes(rows[new]), _bytes(wanted)):
+            yield f"{name} has copied rows that differ from the base's"
+
+
+def _bytes(tensor: Any) -> Any:
+    import torch
+
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
+
+
+def _model_faults(model: Any, rows: int) -> Iterator[str]:
+    import torch
+
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    for module in (embedding, head):
+        if module is not None and len(module.weight) != rows:
+            yield f"the model loads with {len(module.weight)} rows instead of {rows}"
+            return
+    with torch.inference_mode():
+        logits = model(torch.tensor([[0, rows - 1]])).logits
+    if not bool(torch.isfinite(logits).all()):
+        yield "the model's logits are not finite"
+
+
+def main() -> None:
+    """Answer one request, read from stdin, on stdout: the fresh process."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    answer = _inspect(json.load(sys.stdin))
+    sys.stdout.write("\n" + json.dumps(answer) + "\n")
+
+
+if __name__ == "__main__":
+    main()

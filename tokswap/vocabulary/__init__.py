@@ -1,0 +1,1 @@
+"""Vocabularies as bytes: what a token is, which tokens two models share, how the rest is spelt."""

@@ -1,0 +1,94 @@
+"""Special tokens: which role each plays, and which base token it takes its row from."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+ROLES = ("eos", "bos", "pad", "sep", "cls", "mask", "unk")
+"""Roles, the weightiest first: a token with several roles is matched by the first of them.
+
+The end of text comes first because a model that has learnt to stop must stop: a token that both
+opens and closes a text (GPT-2's ``<|endoftext|>``) takes the row of the base's end of text.
+"""
+
+STAND_INS = {"bos": "cls", "cls": "bos", "eos": "sep", "sep": "eos"}
+"""The role that does the same work in encoders and decoders."""
+
+
+def read_roles(
+    files: Mapping[str, Path], config: Mapping[str, Any] | None, ids: Mapping[str, int]
+) -> dict[str, int]:
+    """Read which token plays which role.
+
+    tokenizer_config.json has the first word, special_tokens_map.json the second, and the ids in
+    config.json (at any nesting level) the last.
+
+    Args:
+        files: Paths of the tokenizer's files by file name.
+        config: The model's config.json, or None.
+        ids: Ids of all tokens by their strings.
+
+    Returns:
+        Token id by role; roles that nobody plays are absent.
+    """
+    roles: dict[str, int] = {}
+    for file in ("tokenizer_config.json", "special_tokens_map.json"):
+        said = json.loads(files[file].read_text(encoding="utf-8")) if file in files else {}
+        for role in ROLES:
+            token = said.get(f"{role}_token")
+            string = token.get("content") if isinstance(token, dict) else token
+            if isinstance(string, str) and string in ids:
+                roles.setdefault(role, ids[string])
+    known = set(ids.values())
+    for level in levels(config or {}):
+        for role in ROLES:
+            value = level.get(f"{role}_token_id")
+            number = value[0] if isinstance(value, list) and value else value
+            if isinstance(number, int) and number in known:
+                roles.setdefault(role, number)
+    return roles
+
+
+def levels(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """List a config and the configs nested in it (text_config and the like), outermost first."""
+    inner = [value for value in config.values() if isinstance(value, dict)]
+    return [config, *(level for value in inner for level in levels(value))]
+
+
+def match_special(
+    roles: Mapping[str, int],
+    strings: Mapping[int, str],
+    base_roles: Mapping[str, int],
+    base_strings: Mapping[str, int],
+) -> dict[int, tuple[int | None, str]]:
+    """Match each special token of the donor with a base token: by role, then by string.
+
+    Args:
+        roles: The donor's token id by role.
+        strings: Strings of the donor's special tokens by id.
+        base_roles: The base's token id by role.
+        base_strings: Ids of the base's special tokens by string.
+
+    Returns:
+        For each donor id, the base id (None where the base has no counterpart) and the reason.
+        A donor's end of text never takes the row of a base token that only opens texts.
+    """
+    found: dict[int, tuple[int | None, str]] = {}
+    eos = roles.get("eos")
+    for number, string in strings.items():
+        found[number] = (None, "no counterpart")
+        same = base_strings.get(string)
+        if same is not None and not (number == eos and _only_opens(same, base_roles)):
+            found[number] = (same, "string")
+        played = [role for role in ROLES if roles.get(role) == number]
+        for role in [*played, *(STAND_INS[role] for role in played if role in STAND_INS)]:
+            if role in base_roles:
+                found[number] = (base_roles[role], f"role {role}")
+                break
+    return found
+
+
+def _only_opens(number: int, base_roles: Mapping[str, int]) -> bool:
+    closes = {base_roles[role] for role in ("eos", "sep") if role in base_roles}
+    return number in {base_roles.get("bos"), base_roles.get("cls")} - closes
