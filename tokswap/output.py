@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 SAFETENSORS_TYPE = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
-def write_folder(folder: Path, pair: Pair, plan: Plan, recipe: Recipe) -> tuple[dict[str, str], list[str]]:
+def write_folder(
+    folder: Path, pair: Pair, plan: Plan, recipe: Recipe
+) -> tuple[dict[str, str], list[str]]:
     """Write everything but the record and the model card.
 
     Args:
@@ -120,7 +122,9 @@ def _write_chat_template(folder: Path, pair: Pair, whose: str) -> None:
     """Put the chat template where transformers looks first; the donor's needs nothing."""
     if whose == "donor":
         return
-    template = chat_template(pair.base.files.names, pair.base.files.path) if whose == "base" else None
+    template = (
+        chat_template(pair.base.files.names, pair.base.files.path) if whose == "base" else None
+    )
     for name in ("chat_template.jinja", "chat_template.json"):
         (folder / name).unlink(missing_ok=True)
     settings = folder / "tokenizer_config.json"
@@ -148,5 +152,3 @@ def write_json(path: Path, said: dict[str, Any]) -> None:
     partial_path = path.with_name(f".{path.name}.partial")
     partial_path.write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     partial_path.replace(path)
-
-

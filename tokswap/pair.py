@@ -16,7 +16,7 @@ from tokswap.vocabulary.tokens import Vocabulary
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tokswap.plan import Tables
+    from tokswap.planning import Tables
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Pair:
 
     def tables(self) -> "Tables":
         """The tables to make a plan from, each loaded when a method asks for it."""
-        from tokswap.plan import Tables
+        from tokswap.planning import Tables
 
         donor_layout = self.donor_layout
 
@@ -63,8 +63,8 @@ def open_pair(recipe: Recipe) -> Pair:
     """Open and align the base and the donor of a recipe.
 
     Raises:
-        TokswapError: If one of them cannot be had, is not supported, or the recipe asks for tokens
-            or weights that they do not have.
+        MethodError: If the method needs weights that the donor does not have.
+        TokswapError: If one of them cannot be had or is not supported.
     """
     base, donor = Checkpoint.open(recipe.base_model), Checkpoint.open(recipe.donor)
     needs_donor = METHODS[recipe.method].needs_donor
@@ -107,7 +107,11 @@ def new_rows(donor: Checkpoint, multiple: int | None = None) -> int:
 
 
 def _overrides(recipe: Recipe, base: Vocabulary, donor: Vocabulary) -> Mapping[int, list[int]]:
-    """Find the tokens that the recipe's overrides name; all faults at once."""
+    """Find the tokens that the recipe's overrides name.
+
+    Raises:
+        RecipeError: If there are no such tokens; the message names all of them.
+    """
     found: dict[int, list[int]] = {}
     faults: list[str] = []
     for text, override in recipe.tokenizer.tokens.items():

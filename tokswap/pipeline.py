@@ -12,7 +12,8 @@ from tokswap.evaluation.measure import Evaluation, evaluate, pick_device, rounde
 from tokswap.names import resolve
 from tokswap.output import write_folder, write_json
 from tokswap.pair import Pair, open_pair
-from tokswap.plan import PLAN_FILE, Plan, make_plan
+from tokswap.plan import PLAN_FILE, Plan
+from tokswap.planning import make_plan
 from tokswap.progress import note
 from tokswap.recipe import Recipe, make_recipe
 from tokswap.report.card import CARD, write_card
@@ -74,7 +75,8 @@ def transplant(
         What was written, planned and measured.
 
     Raises:
-        TokswapError: If something is wrong with the recipe, a model, the output folder or the
+        RecipeError: If the recipe is not valid.
+        TokswapError: If something is wrong with a model, the output folder or the
             result; an output folder appears whole or not at all.
     """
     if recipe is not None and settings:

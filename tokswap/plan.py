@@ -9,19 +9,18 @@ same plan serves a fine-tune, a larger sibling or a quantised copy with the same
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from tokswap.errors import CheckpointError, MethodError
-from tokswap.methods import Method, Problem, Role
+from tokswap.errors import CheckpointError
+from tokswap.methods import Role
 from tokswap.solvers.sparse import SparseRows
-from tokswap.vocabulary.align import Alignment, Kind
+from tokswap.vocabulary.align import Kind
 
 ROLES: tuple[Role, Role] = ("input", "output")
 FORMAT = 1
@@ -131,19 +130,23 @@ class Plan:
 
     def save(self, path: Path) -> None:
         """Write the plan as a safetensors file."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
+        # A table that serves both roles is written once; `same` says so.
+        same = self.roles.get("output") is self.roles["input"]
         tensors = {"kind": self.kind}
         for role, plan in self.roles.items():
+            if same and role == "output":
+                continue
             for part, sparse in (("weights", plan.weights), ("averages", plan.averages)):
                 tensors[f"{role}.{part}.indptr"] = sparse.indptr
                 tensors[f"{role}.{part}.indices"] = sparse.indices.to(torch.int32)
                 tensors[f"{role}.{part}.values"] = sparse.weights
             tensors[f"{role}.dense_ids"] = plan.dense_ids
             tensors[f"{role}.dense_rows"] = plan.dense_rows
-        about = {"format": FORMAT, "base_rows": self.base_rows, **self.about}
+        about = {"format": FORMAT, "base_rows": self.base_rows, "same": same, **self.about}
         metadata = {"tokswap_plan": json.dumps(about, ensure_ascii=False, sort_keys=True)}
-        save_file({name: t.contiguous() for name, t in tensors.items()}, path, metadata)
+        path.write_bytes(save({name: t.contiguous() for name, t in tensors.items()}, metadata))
 
     @classmethod
     def load(cls, path: Path) -> "Plan":
@@ -165,6 +168,8 @@ class Plan:
                 raise CheckpointError(f"{path} is a plan of another version; make it again")
             rows = int(about.pop("base_rows"))
             roles = {role: _read_role(tensors, role, rows) for role in ROLES if _has(tensors, role)}
+            if about.pop("same"):
+                roles["output"] = roles["input"]
             return cls(roles, tensors["kind"], about)
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise CheckpointError(
@@ -198,106 +203,3 @@ def _read_role(tensors: Mapping[str, Tensor], role: str, base_rows: int) -> Role
         dense_ids=tensors[f"{role}.dense_ids"],
         dense_rows=tensors[f"{role}.dense_rows"],
     )
-
-
-@dataclass(frozen=True, eq=False)
-class Tables:
-    """What a plan is made from, beside the vocabularies; loaded when a method asks.
-
-    Attributes:
-        base: Loads the base's table of a role, (S, D).
-        donor: Loads the donor's table of a role, (rows, E); None for a bare tokenizer.
-        tied: Whether one base table serves both roles.
-        donor_tied: Whether one donor table serves both roles.
-    """
-
-    base: Callable[[Role], Tensor]
-    donor: Callable[[Role], Tensor] | None
-    tied: bool
-    donor_tied: bool = False
-
-
-def make_plan(
-    alignment: Alignment,
-    methods: Mapping[Role, Method],
-    tables: Tables,
-    *,
-    seed: int = 0,
-    device: str = "cpu",
-    about: Mapping[str, Any] | None = None,
-) -> Plan:
-    """Make the plan: copy the shared rows, fill the missing ones by a method for each role.
-
-    A tied base has one table, which is solved once, as input. So is an untied one whose rows come
-    out the same for both roles (same settings, and nothing read from the donor's tables or the
-    donor is tied).
-
-    Args:
-        alignment: The new vocabulary against the base's.
-        methods: The method of each role.
-        tables: The base's and the donor's tables.
-        seed: Seed of the random generator; each role has its own, seeded alike.
-        device: Where to compute.
-        about: What to note in the plan.
-
-    Raises:
-        MethodError: If a method cannot work on this pair, or makes rows that are not finite.
-    """
-    roles: dict[Role, RolePlan] = {"input": _role_plan("input", alignment, methods, tables, seed, device)}
-    if not tables.tied:
-        alike = methods["input"] == methods["output"] and not len(roles["input"].dense_ids)
-        same_donor = tables.donor_tied or not methods["output"].needs_donor
-        roles["output"] = (
-            roles["input"]
-            if alike and same_donor
-            else _role_plan("output", alignment, methods, tables, seed, device)
-        )
-    return Plan(roles, torch.from_numpy(alignment.kind.copy()), dict(about or {}))
-
-
-def _role_plan(
-    role: Role,
-    alignment: Alignment,
-    methods: Mapping[Role, Method],
-    tables: Tables,
-    seed: int,
-    device: str,
-) -> RolePlan:
-    donor = tables.donor
-    problem = Problem(
-        role=role,
-        alignment=alignment,
-        ids=[int(number) for number in alignment.missing],
-        base_table=lambda: tables.base(role),
-        donor_table=None if donor is None else lambda: donor(role),
-        generator=torch.Generator().manual_seed(seed),
-        device=device,
-    )
-    rows, columns = alignment.rows, problem.columns
-    source = alignment.source.copy()
-    no_source = (source < 0) & np.isin(alignment.kind, (Kind.UNMATCHED, Kind.UNUSED))
-    source[no_source] = problem.mean_column
-    weights = SparseRows.selection(torch.from_numpy(source), columns)
-
-    overridden = list(alignment.overrides)
-    lists = [list(alignment.overrides[number]) for number in overridden]
-    shares = [[1.0 / len(ids)] * len(ids) for ids in lists]
-    said = SparseRows.from_lists(lists, shares, columns)
-    weights = weights.combine(said.scatter(torch.tensor(overridden, dtype=torch.int64), rows), 1, 1)
-
-    ids = torch.tensor(problem.ids, dtype=torch.int64)
-    dense_ids, dense_rows = torch.empty(0, dtype=torch.int64), torch.empty(0, 0)
-    if problem.ids:
-        filled = methods[role].fill(problem)
-        if isinstance(filled, SparseRows):
-            weights = weights.combine(filled.scatter(ids, rows), 1, 1)
-        elif not bool(torch.isfinite(filled).all()):
-            raise MethodError(
-                f"the {role} rows of {alignment.base.name!r} give rows that are not finite; its "
-                "table holds infinities or is damaged"
-            )
-        else:
-            dense_ids, dense_rows = ids, filled.float().cpu()
-    used = [alignment.used_base_ids.tolist()]
-    mean = SparseRows.from_lists(used, [[1.0 / max(len(used[0]), 1)] * len(used[0])], alignment.base_rows)
-    return RolePlan(weights, mean, dense_ids, dense_rows)

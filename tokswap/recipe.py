@@ -144,7 +144,9 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"the recipe {path} cannot be read ({error}); give a YAML file") from error
+        raise RecipeError(
+            f"the recipe {path} cannot be read ({error}); give a YAML file"
+        ) from error
     try:
         said = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - a safe loader, see below
     except yaml.YAMLError as error:
@@ -190,7 +192,9 @@ def _method_faults(said: Mapping[str, Any]) -> list[str]:
     if not isinstance(name, str):
         return []  # the recipe's own validation says so
     if name not in METHODS:
-        return [f"method: {name!r} is unknown{near(name, list(METHODS))} (known: {', '.join(METHODS)})"]
+        return [
+            f"method: {name!r} is unknown{near(name, list(METHODS))} (known: {', '.join(METHODS)})"
+        ]
     parameters = said.get("parameters", {})
     if not isinstance(parameters, dict):
         return []
@@ -222,7 +226,11 @@ def _line(entry: Any) -> str:
 
 
 def _with_override(said: dict[str, Any], override: str) -> dict[str, Any]:
-    """Set one value, given as ``key.path=value``, in a copy of the recipe."""
+    """Set one value, given as ``key.path=value``, in a copy of the recipe.
+
+    Raises:
+        RecipeError: If the setting has another form, or its place is no mapping.
+    """
     key, equals, raw = override.partition("=")
     if not equals or not key or not all(key.split(".")):
         raise RecipeError(f"--set {override!r} is not of the form key=value, as method.k=32")
@@ -238,7 +246,9 @@ def _with_override(said: dict[str, Any], override: str) -> dict[str, Any]:
     for part in path:
         inner = level.get(part)
         if inner is not None and not isinstance(inner, dict):
-            raise RecipeError(f"--set {override!r}: {part} is {inner!r}, which has no keys below it")
+            raise RecipeError(
+                f"--set {override!r}: {part} is {inner!r}, which has no keys below it"
+            )
         level[part] = dict(inner or {})
         level = level[part]
     level[last] = value

@@ -1,4 +1,4 @@
-"""One thread for the solvers' tests: their matrices are small, and threads wait on a busy machine."""
+"""One thread for these tests: the matrices are small, and threads wait on a busy machine."""
 
 from collections.abc import Iterator
 

@@ -88,12 +88,39 @@ def test_four_equal_atoms_and_a_target_off_their_line() -> None:
     torch.testing.assert_close(weights, torch.stack([target[0] @ atoms[0], *torch.zeros(2)])[None])
 
 
+def test_nearly_collinear_atoms_do_not_share_huge_weights() -> None:
+    line, other = torch.linalg.qr(normal(16, 2, dtype=torch.float32)).Q.T
+    atoms = torch.stack([line, line + 1e-5 * other])
+    indices, weights = orthogonal_matching_pursuit((line + other)[None], atoms, 2)
+    assert indices.tolist() == [[1, -1]]
+    torch.testing.assert_close(weights, torch.tensor([[1.0, 0.0]]), rtol=0, atol=1e-4)
+
+
+def test_a_long_atom_taken_does_not_hide_a_short_one() -> None:
+    # By raw product, the rounding left in the long atom's score beats the short atom's score.
+    line, other = torch.linalg.qr(normal(33, 2, dtype=torch.float32)).Q.T
+    atoms = torch.stack([1e7 * line, 1e-3 * other])
+    found = orthogonal_matching_pursuit((3 * line + other)[None], atoms, 2, normalize=False)
+    assert found[0].tolist() == [[0, 1]]
+    torch.testing.assert_close(found[1], torch.tensor([[3e-7, 1e3]]), rtol=1e-4, atol=0)
+
+
+def test_a_finished_row_stays_finished_while_others_go_on() -> None:
+    atoms = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    targets = torch.tensor([[1.0, 0.0], [2.0, 1.0], [0.0, 0.0]])
+    indices, weights = orthogonal_matching_pursuit(targets, atoms, 2)
+    assert indices.tolist() == [[0, -1], [0, 2], [-1, -1]]
+    assert weights.tolist() == [[1.0, 0.0], [2.0, 1.0], [0.0, 0.0]]
+
+
 def test_the_lowest_of_equal_atoms_is_taken_wherever_they_lie() -> None:
-    # A matrix product rounds equal columns differently, in float32 at odd sizes above all.
+    # Multiples differ by rounding once they are at unit norm, and so do their scores.
     distinct = normal(37, 51, dtype=torch.float32)
     targets = normal(64, 51, seed=1, dtype=torch.float32)
     expected, weights = orthogonal_matching_pursuit(targets, distinct, 12)
-    found = orthogonal_matching_pursuit(targets, torch.cat([distinct, distinct, distinct]), 12)
+    found = orthogonal_matching_pursuit(
+        targets, torch.cat([distinct, 3 * distinct, -0.7 * distinct]), 12
+    )
     assert torch.equal(found[0], expected)
     torch.testing.assert_close(found[1], weights, rtol=1e-3, atol=1e-4)
 

@@ -75,7 +75,7 @@ class HubFiles:
     @cached_property
     def _listing(self) -> tuple[str | None, frozenset[str]]:
         from huggingface_hub import HfApi, snapshot_download
-        from huggingface_hub.errors import HFValidationError, HfHubHTTPError, OfflineModeIsEnabled
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
         target, revision = self.location.target, self.location.revision
         try:

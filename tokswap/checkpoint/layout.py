@@ -132,7 +132,7 @@ def _other_sizes(config: Mapping[str, Any]) -> set[int]:
     }
 
 
-def _meta_model(checkpoint: Checkpoint) -> "nn.Module":
+def _meta_model(checkpoint: Checkpoint) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
@@ -144,7 +144,7 @@ def _meta_model(checkpoint: Checkpoint) -> "nn.Module":
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         with torch.device("meta"):
-            model: nn.Module = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except (ValueError, KeyError, ImportError, OSError, TypeError, AttributeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(
@@ -157,7 +157,7 @@ def _meta_model(checkpoint: Checkpoint) -> "nn.Module":
 
 
 def _module_name(model: "nn.Module", module: "nn.Module") -> str:
-    return next(name for name, candidate in model.named_modules() if candidate is module)
+    return next(str(name) for name, found in model.named_modules() if found is module)
 
 
 def _stored(name: str, stored: Mapping[str, str], prefix: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The settings beside the weights: sizes and token ids in config.json and generation_config.json."""
+"""Sizes and token ids in the settings beside the weights: config.json, generation_config.json."""
 
 import copy
 from collections.abc import Mapping
@@ -63,7 +63,9 @@ def patch_settings(
             elif key in ID_SEQUENCES and isinstance(value, list):
                 sequences = [[ids.new(old) for old in sequence] for sequence in value]
                 level[key] = [sequence for sequence in sequences if None not in sequence]
-                dropped += [f"{key}: {v}" for v, s in zip(value, sequences, strict=True) if None in s]
+                dropped += [
+                    f"{key}: {v}" for v, s in zip(value, sequences, strict=True) if None in s
+                ]
     if alignment.base.sha256 != alignment.donor.sha256:
         patched.pop("tokenizer_class", None)  # it names the class of the base's tokenizer
     return patched, dropped

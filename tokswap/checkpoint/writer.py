@@ -109,7 +109,9 @@ def staging(target: Path) -> Iterator[Path]:
     try:
         stage.mkdir(parents=True)
     except OSError as error:
-        raise OutputError(f"{target} cannot be created ({error.strerror}); choose another") from error
+        raise OutputError(
+            f"{target} cannot be created ({error.strerror}); choose another"
+        ) from error
     try:
         yield stage
         _replace(stage, target)
@@ -199,7 +201,7 @@ def tensor_bytes(tensor: "Tensor") -> memoryview:
     import torch
 
     flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy())
+    return flat.view(torch.uint8).numpy().data
 
 
 def carried_files(base: Checkpoint) -> list[str]:
@@ -208,7 +210,14 @@ def carried_files(base: Checkpoint) -> list[str]:
     Weights in other formats, the tokenizer, the settings that are patched and the model card are
     left out; so is everything in folders below.
     """
-    patched = {"config.json", "generation_config.json", INDEX, RECORD, "README.md", ".gitattributes"}
+    patched = {
+        "config.json",
+        "generation_config.json",
+        INDEX,
+        RECORD,
+        "README.md",
+        ".gitattributes",
+    }
     return sorted(
         name
         for name in base.files.names - patched - TOKENIZER_FILES

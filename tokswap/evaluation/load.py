@@ -31,10 +31,12 @@ def load_for_scoring(
         The model, set to evaluation, and the tokenizer, which neither truncates nor pads.
 
     Raises:
-        EvaluationError: If the folder does not load, or lacks weights that the model needs.
+        EvaluationError: If the folder does not load, or lacks weights that the model needs, or the
+            device is not there.
     """
     tokenizer = _tokenizer(folder)
-    kind = _dtype(dtype, device)
+    place = _device(device)
+    kind = _dtype(dtype, place)
     try:
         with _quiet():
             from transformers import AutoModelForCausalLM
@@ -60,18 +62,7 @@ def load_for_scoring(
             f"{folder} lacks {len(lacking)} weights of its model, or has them in another shape, "
             f"among them {min(lacking)}; write or download the folder again"
         )
-    try:
-        model.to(device)
-    except (
-        RuntimeError,
-        ValueError,
-        AssertionError,
-    ) as error:  # the last: torch built without CUDA
-        reason = str(error).strip().splitlines()[0]
-        raise EvaluationError(
-            f"{folder} cannot be put on device {device!r}: {reason}; use 'cpu' or another device"
-        ) from error
-    return model.eval(), tokenizer
+    return model.to(place).eval(), tokenizer
 
 
 def default_window(config: Any) -> tuple[int, int]:
@@ -123,9 +114,20 @@ def _tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def _dtype(name: str | None, device: str) -> torch.dtype | str:
+def _device(name: str) -> torch.device:
+    try:
+        # Before the weights are read: nothing else tells whether the device is there.
+        return torch.empty(1, device=name).device
+    except (RuntimeError, AssertionError) as error:  # the latter: torch built without CUDA
+        reason = str(error).strip().splitlines()[0]
+        raise EvaluationError(
+            f"device {name!r} cannot be used: {reason}; use 'cpu' or a device of this machine"
+        ) from error
+
+
+def _dtype(name: str | None, device: torch.device) -> torch.dtype | str:
     if name is None:
-        return torch.float32 if torch.device(device).type == "cpu" else "auto"
+        return torch.float32 if device.type == "cpu" else "auto"
     kind = getattr(torch, name, None)
     if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
         raise EvaluationError(

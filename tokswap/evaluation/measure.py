@@ -58,7 +58,8 @@ def evaluate(
         The scores in the order of the models, the one to compare with first.
 
     Raises:
-        TokswapError: If a model or a text cannot be had or measured.
+        EvaluationError: If a text or a model cannot be measured.
+        TokswapError: If a model cannot be had.
     """
     names = list(dict.fromkeys([*([against] if against else []), *models]))
     if not names:
@@ -209,5 +210,3 @@ def _round(value: Any) -> Any:
     if isinstance(value, float) and math.isfinite(value):
         return float(np.format_float_positional(value, 6, unique=False, fractional=False))
     return value
-
-

@@ -88,7 +88,7 @@ def dataset_text(spec: str, max_bytes: int | None = None) -> Text:
             splits = datasets.load_dataset(identity, config, streaming=True)
     except Exception as error:  # the library raises a dozen kinds, down to those of pyarrow
         raise EvaluationError(
-            f"dataset {spec!r} cannot be opened: {_first_line(error)}; check the spelling "
+            f"dataset {spec!r} cannot be opened: {_one_line(error)}; check the spelling "
             "(ID[:CONFIG[:SPLIT]]) and the network, or give a local folder with data files"
         ) from error
     split = split or next((name for name in SPLITS if name in splits), "test")
@@ -142,7 +142,7 @@ def _rows(spec: str, rows: Any) -> Iterator[dict[str, Any]]:
         yield from rows
     except Exception as error:  # network and file formats fail in many ways
         raise EvaluationError(
-            f"dataset {spec!r} cannot be read on: {_first_line(error)}; "
+            f"dataset {spec!r} cannot be read on: {_one_line(error)}; "
             "check the network and the data files"
         ) from error
 
@@ -157,9 +157,9 @@ def _documents(spec: str, rows: Any, column: str, max_bytes: int | None) -> Iter
             yield iter([text])
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+def _one_line(error: Exception) -> str:
+    line = " ".join(str(error).split()) or type(error).__name__
+    return line.rstrip(".") if len(line) <= 300 else f"{line[:300]} ..."
 
 
 @contextmanager

@@ -28,6 +28,4 @@ class Normal(Method):
 
         used = torch.from_numpy(problem.alignment.used_base_ids)
         rows = problem.base_table().index_select(0, used)
-        return sample_rows(
-            rows, len(problem.ids), scale=self.scale, generator=problem.generator
-        )
+        return sample_rows(rows, len(problem.ids), scale=self.scale, generator=problem.generator)

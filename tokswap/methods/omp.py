@@ -95,7 +95,9 @@ class OMP(Method):
             )
 
 
-def _rows(table: "Tensor", ids: np.ndarray[tuple[int, ...], np.dtype[np.int64]], device: str) -> "Tensor":
+def _rows(
+    table: "Tensor", ids: np.ndarray[tuple[int, ...], np.dtype[np.int64]], device: str
+) -> "Tensor":
     import torch
 
     return table.index_select(0, torch.from_numpy(ids.astype(np.int64))).float().to(device)

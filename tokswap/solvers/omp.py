@@ -12,7 +12,7 @@ _BLOCK_BYTES = 256 << 20
 _ROWS = 16
 
 
-def orthogonal_matching_pursuit(  # noqa: PLR0913 - two inputs, the size, and settings by name
+def orthogonal_matching_pursuit(
     targets: Tensor,
     atoms: Tensor,
     k: int,
@@ -57,7 +57,7 @@ def orthogonal_matching_pursuit(  # noqa: PLR0913 - two inputs, the size, and se
     Reference:
         Pati, Rezaiifar and Krishnaprasad, "Orthogonal matching pursuit" (Asilomar, 1993). For
         tokens: Goddard and Fernandes Neto (2025), https://arxiv.org/abs/2506.06607.
-    """  # noqa: DOC502 - raised by _check
+    """
     _check(targets, atoms, k, rtol, block)
     dtype = torch.float64 if targets.dtype == torch.float64 else torch.float32
     rtol = max(rtol, 8 * torch.finfo(dtype).eps)
@@ -68,9 +68,9 @@ def orthogonal_matching_pursuit(  # noqa: PLR0913 - two inputs, the size, and se
     steps = min(k, *atoms.shape)  # more atoms than dimensions cannot be independent
     if not steps:
         return indices, weights
-    units, norms = _normalized(atoms.detach().to(dtype))
-    # One common factor changes no choice, and keeps the scores in range.
-    selectors = units if normalize else units * (norms / norms.amax())[:, None]
+    atoms = atoms.detach().to(dtype)
+    units, norms = _normalized(atoms)
+    selectors = units if normalize else atoms
     if block is None:
         block = _BLOCK_BYTES // (dtype.itemsize * (len(atoms) + steps * atoms.shape[1] + 1))
         block = max(_ROWS, block // _ROWS * _ROWS)
@@ -79,9 +79,8 @@ def orthogonal_matching_pursuit(  # noqa: PLR0913 - two inputs, the size, and se
         part, lengths = _normalized(targets[rows].detach().to(dtype))
         picked, solved = _pursue(part, units, selectors, steps, rtol)
         # From unit target and unit atoms back to those given.
-        solved = solved * lengths[:, None] / norms[picked.clamp_min(0)]
         indices[rows, :steps] = picked
-        weights[rows, :steps] = solved.masked_fill(picked < 0, 0)
+        weights[rows, :steps] = solved * lengths[:, None] / norms[picked.clamp_min(0)]
         if progress is not None:
             progress(len(part))
     return indices, weights
@@ -139,8 +138,8 @@ def _pursue(
         picked[:, step] = torch.where(active, choice, -1)
         basis[:, step] = new
         along[:, step] = move
-        # A finished row keeps the identity's column here: weight 0 without a special case.
-        triangle[:, :step, step] = torch.where(active[:, None], overlap[:, :, 0], 0)
+        # A finished row has 1 here and 0 in `along`: weight 0 without a special case.
+        triangle[:, :step, step] = overlap[:, :, 0]
         triangle[:, step, step] = torch.where(active, gap, 1)
         active = active & (length > rtol)
     solved = torch.linalg.solve_triangular(triangle, along[:, :, None], upper=True)[:, :, 0]

@@ -55,13 +55,16 @@ def _bare(vocabulary: Vocabulary) -> Tokenizer:
 
 
 def _marks_space(step: Mapping[str, Any]) -> bool:
-    return step["type"] == "Replace" and step["pattern"].get("String") == " "
+    return bool(step["type"] == "Replace" and step["pattern"].get("String") == " ")
 
 
 def _without_prefix(part: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if part is None:
         return None
-    changes = {"ByteLevel": {"add_prefix_space": False}, "Metaspace": {"prepend_scheme": "never"}}
+    changes: dict[str, dict[str, Any]] = {
+        "ByteLevel": {"add_prefix_space": False},
+        "Metaspace": {"prepend_scheme": "never"},
+    }
     if part["type"] == "Sequence":
         return {**part, "pretokenizers": [_without_prefix(item) for item in part["pretokenizers"]]}
     return {**part, **changes.get(part["type"], {})}

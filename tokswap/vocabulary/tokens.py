@@ -196,7 +196,9 @@ def _unknown(model: Mapping[str, Any], table: Mapping[str, int]) -> set[int]:
     return {table[model["unk_token"]]} if model.get("unk_token") in table else set()
 
 
-def _by_bytes(spelt: Mapping[int, bytes], special: set[int], fallback: set[int]) -> dict[bytes, int]:
+def _by_bytes(
+    spelt: Mapping[int, bytes], special: set[int], fallback: set[int]
+) -> dict[bytes, int]:
     ids: dict[bytes, int] = {}
     ordinary = (number for number in spelt if number not in special)
     for number in sorted(ordinary, key=lambda number: (number in fallback, number)):

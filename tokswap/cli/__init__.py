@@ -1,0 +1,71 @@
+"""The command line: parse, call one function, print.
+
+Results go to stdout, progress and errors to stderr. Exit codes: 0, 1 (an error that the user can
+mend, in one line), 2 (usage), 130 (interrupted). Any other exception is a bug and keeps its
+traceback. Nothing slow is imported before a command runs, so that help answers at once.
+"""
+
+import signal
+import sys
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from tokswap.cli.evaluate import evaluate_command
+from tokswap.cli.inspect import inspect_command
+from tokswap.cli.listing import methods_command, models_command
+from tokswap.cli.transplant import run_command, transplant_command
+from tokswap.errors import TokswapError
+
+app = typer.Typer(
+    name="tokswap",
+    help="Give a language model another model's tokenizer, without training.",
+    epilog="First try: tokswap transplant --base tiny-llama --donor tiny-mistral --out out/demo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("transplant")(transplant_command)
+app.command("run")(run_command)
+app.command("eval")(evaluate_command)
+app.command("inspect")(inspect_command)
+app.command("methods")(methods_command)
+app.command("models")(models_command)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        import importlib.metadata
+
+        typer.echo(f"tokswap {importlib.metadata.version('tokswap')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line and exit the process with its code."""
+    signal.signal(signal.SIGTERM, _interrupted)
+    try:
+        app(standalone_mode=True)
+    except TokswapError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; nothing unfinished was kept", err=True)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _interrupted(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

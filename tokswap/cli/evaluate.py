@@ -1,0 +1,110 @@
+"""``tokswap eval``: measure models by bits per byte."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tokswap.cli import show
+from tokswap.cli.options import Device, Json, Quiet, Texts
+
+if TYPE_CHECKING:
+    from tokswap.evaluation.measure import Evaluation
+
+
+def evaluate_command(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Aliases, Hub ids, folders or bundled.")
+    ],
+    text: Texts = None,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dataset", metavar="ID[:CONFIG[:SPLIT]]", help="Dataset to stream; repeatable."
+        ),
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option("--against", help="Model to give ratios to; measured too.")
+    ] = None,
+    window: Annotated[
+        int | None,
+        typer.Option(help="Tokens seen at once. Default: the least limit of the models, ≤ 1024."),
+    ] = None,
+    stride: Annotated[
+        int | None, typer.Option(help="Tokens by which the window moves. Default: half a window.")
+    ] = None,
+    max_bytes: Annotated[
+        int | None, typer.Option(help="Read whole documents of a dataset up to this many bytes.")
+    ] = None,
+    device: Device = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="Type to compute in. Default: float32 on the CPU, as stored elsewhere."),
+    ] = None,
+    json_output: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure models by bits per byte, which is comparable across tokenizers.
+
+    Token perplexity and tokens per byte are given beside it. Text is read through sliding windows
+    and cut nowhere else.
+
+    Example: tokswap eval out/demo --against tiny-llama --text notes.txt
+    """
+    show.start(quiet=quiet)
+    from tokswap.evaluation.measure import evaluate
+
+    evaluation = evaluate(
+        *models,
+        texts=text or (),
+        datasets=dataset or (),
+        against=against,
+        window=window,
+        stride=stride,
+        max_bytes=max_bytes,
+        device=device or "auto",
+        dtype=dtype,
+    )
+    if json_output:
+        show.print_json(evaluation.to_dict())
+    else:
+        print_scores(evaluation)
+
+
+def print_scores(evaluation: "Evaluation") -> None:
+    """Print scores as one table, with ratios where there is a model to compare with."""
+    from tokswap.evaluation.measure import ratios
+
+    first = evaluation.results[0]
+    grouped = any(score.groups for score in evaluation.results)
+    head = ["model", "bits per byte", "token perplexity", "tokens per byte"]
+    head += ["× bits", "× perplexity"] if evaluation.against else []
+    head += ["bits per byte: shared", "new", "new tokens"] if grouped else []
+    rows = []
+    for score in evaluation.results:
+        row = [
+            score.model,
+            f"{score.bits_per_byte:.4f}",
+            f"{score.token_perplexity:,.2f}",
+            f"{score.tokens_per_byte:.4f}",
+        ]
+        if evaluation.against:
+            ratio = ratios(score, first)
+            row += [f"{ratio['bits_per_byte']:.3f}", f"{ratio['token_perplexity']:.3f}"]
+        if grouped:
+            new, shared = score.groups.get("new"), score.groups.get("shared")
+            row += [f"{shared.bits_per_byte:.4f}" if shared and shared.tokens else "–"]
+            row += [f"{new.bits_per_byte:.4f}" if new and new.tokens else "–"]
+            row += [f"{new.tokens:,}" if new else "–"]
+        rows.append(row)
+    show.print_table(head, rows)
+    names = ", ".join(text.name for text in first.texts)
+    typer.echo(
+        f"{first.bytes:,} bytes of {names}; window {first.window}, stride {first.stride} tokens; "
+        f"{first.dtype}"
+    )
+    for score in evaluation.results:
+        if score.unknown:
+            typer.echo(
+                f"note: {score.model} reads {score.unknown} unknown tokens, which hide text: its "
+                "bits per byte are too low"
+            )

@@ -1,0 +1,116 @@
+"""``tokswap inspect``: what two vocabularies share, and where a token's row comes from."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tokswap.cli import show
+from tokswap.cli.options import Json, Quiet, Settings
+
+if TYPE_CHECKING:
+    from tokswap.inspection import Inspection, Source
+
+SHOWN = 12
+"""Rows of a combination, or special tokens, that are printed; --json has them all."""
+
+
+def inspect_command(
+    base: Annotated[
+        str | None, typer.Option("--base", "-b", help="Model or bare tokenizer to keep.")
+    ] = None,
+    donor: Annotated[
+        str | None, typer.Option("--donor", "-d", help="Model or bare tokenizer to adopt.")
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option("--token", help="Tell where this token's row comes from.")
+    ] = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option("--plan", help="Output folder or plan file to read the token's row from."),
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", "-m", help="Method to solve the token's row by.")
+    ] = None,
+    settings: Settings = None,
+    text: Annotated[
+        Path | None, typer.Option("--text", help="Text file to count tokens on.")
+    ] = None,
+    json_output: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare two vocabularies, or explain the row of one token.
+
+    Needs no weights, so both may be bare tokenizers. With --token the row is read from --plan, or
+    solved anew by the method.
+
+    Example: tokswap inspect --base tiny-llama --donor tiny-mistral --token " return"
+    """
+    show.start(quiet=quiet)
+    from tokswap.inspection import inspect
+    from tokswap.recipe import make_recipe
+
+    asked = make_recipe({"base_model": "-", "donor": "-", "method": method}, settings or [])
+    found = inspect(
+        base,
+        donor,
+        token=token,
+        plan=plan,
+        method=asked.method,
+        parameters=asked.parameters,
+        text=text,
+    )
+    if json_output:
+        show.print_json(found.to_dict())
+    elif found.source:
+        _print_source(found.source)
+    else:
+        _print(found)
+
+
+def _print(found: "Inspection") -> None:
+    counts = found.counts
+    rows = [
+        ["tokens", f"{counts['base_size']:,}", f"{counts['donor_size']:,}"],
+        [
+            "tokens per byte",
+            f"{found.tokens_per_byte['base']:.4f}",
+            f"{found.tokens_per_byte['donor']:.4f}",
+        ],
+        ["digits", found.digits["base"], found.digits["donor"]],
+    ]
+    show.print_table(["", f"base {found.base}", f"donor {found.donor}"], rows)
+    names = {
+        "shared": "shared, copied from the base",
+        "missing": "missing, for a method to fill",
+        "special": "special, with a counterpart",
+        "special_unmatched": "special, without one: the mean row",
+        "unused": "ids without a token",
+    }
+    rows = [[name, f"{counts[key]:,}"] for key, name in names.items()]
+    show.print_table(["rows of the new vocabulary", ""], rows)
+    if found.missing_kinds:
+        rows = [[kind, f"{count:,}"] for kind, count in found.missing_kinds.items()]
+        show.print_table(["missing tokens by kind", ""], rows)
+    matched = [row for row in found.special_tokens if row["base_id"] is not None]
+    others = [row for row in found.special_tokens if row["base_id"] is None]
+    shown = (matched + others)[:SHOWN]
+    rows = [[row["token"], row["base_token"] or "–", row["by"]] for row in shown]
+    if rows:
+        show.print_table(["special token", "row of", "by"], rows)
+    if len(found.special_tokens) > SHOWN:
+        typer.echo(f"and {len(found.special_tokens) - SHOWN} more special tokens (--json has all)")
+
+
+def _print_source(source: "Source") -> None:
+    typer.echo(f"{source.token} (id {source.id}): {source.kind}")
+    if source.pieces:
+        typer.echo("in the base's pieces: " + " ".join(source.pieces))
+    for role, entries in source.rows.items():
+        rows = [[token, f"{weight:+.4f}"] for token, weight in entries[:SHOWN]]
+        if rows:
+            show.print_table([f"{role} row is the sum of", "weight"], rows)
+        else:
+            typer.echo(f"{role} row is no combination of base rows")
+        if len(entries) > SHOWN:
+            typer.echo(f"and {len(entries) - SHOWN} more (--json has all)")

@@ -1,0 +1,32 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Base = Annotated[
+    str,
+    typer.Option(
+        "--base", "-b", help="Model whose body is kept: alias, Hub id, folder or bundled."
+    ),
+]
+Donor = Annotated[
+    str,
+    typer.Option("--donor", "-d", help="Model or bare tokenizer whose vocabulary is adopted."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Set a recipe value, as method.k=32 or eval.window=256."
+    ),
+]
+Texts = Annotated[
+    list[Path] | None,
+    typer.Option("--text", help="Text file to measure on; repeatable. Default: a bundled sample."),
+]
+Device = Annotated[
+    str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps. Default: auto.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]

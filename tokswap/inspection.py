@@ -1,0 +1,215 @@
+"""What two vocabularies share, and where the row of one token comes from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tokswap.checkpoint.source import Checkpoint
+from tokswap.errors import CheckpointError, NameUnknownError
+from tokswap.methods import DEFAULT, Role
+from tokswap.names import BUNDLED_FOLDER
+from tokswap.pair import new_rows, open_pair
+from tokswap.recipe import Recipe, make_recipe
+from tokswap.report.record import counts, missing_kinds, special_tokens
+from tokswap.vocabulary.align import Alignment, Kind, align
+from tokswap.vocabulary.kinds import digit_scheme
+from tokswap.vocabulary.tokens import Vocabulary
+
+if TYPE_CHECKING:
+    from tokswap.plan import Plan
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the row of one token comes from.
+
+    Attributes:
+        id: The token's id in the new vocabulary.
+        token: The token, for people.
+        kind: What the row is: shared, missing, special …
+        pieces: The token under the base's tokenizer, for missing tokens.
+        rows: For each role the base tokens and weights whose sum makes the row, the largest first.
+    """
+
+    id: int
+    token: str
+    kind: str
+    pieces: tuple[str, ...]
+    rows: Mapping[str, tuple[tuple[str, float], ...]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        rows = {
+            role: [{"token": token, "weight": weight} for token, weight in entries]
+            for role, entries in self.rows.items()
+        }
+        return {
+            "id": self.id,
+            "token": self.token,
+            "kind": self.kind,
+            "pieces": list(self.pieces),
+            "rows": rows,
+        }
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What two vocabularies share.
+
+    Attributes:
+        base: Name of the base.
+        donor: Name of the donor.
+        counts: Rows by where they come from (see :func:`tokswap.report.record.counts`).
+        missing_kinds: The missing tokens by the sort of their text.
+        special_tokens: Each special token of the donor with its base counterpart.
+        digits: How each of both cuts numbers.
+        tokens_per_byte: Of each of both, on the text.
+        text: Name of the text.
+        source: Where one token's row comes from, if it was asked for.
+    """
+
+    base: str
+    donor: str
+    counts: Mapping[str, int]
+    missing_kinds: Mapping[str, int]
+    special_tokens: tuple[Mapping[str, Any], ...]
+    digits: Mapping[str, str]
+    tokens_per_byte: Mapping[str, float]
+    text: str
+    source: Source | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form: ``base_size``, ``donor_size``, ``shared``, ``missing``, ``special``."""
+        return {
+            "base": self.base,
+            "donor": self.donor,
+            **self.counts,
+            "special": list(self.special_tokens),
+            "special_matched": self.counts["special"],
+            "missing_kinds": dict(self.missing_kinds),
+            "digits": dict(self.digits),
+            "tokens_per_byte": dict(self.tokens_per_byte),
+            "text": self.text,
+            "token": self.source.to_dict() if self.source else None,
+        }
+
+
+def inspect(
+    base_model: str | None = None,
+    donor: str | None = None,
+    *,
+    token: str | None = None,
+    plan: str | Path | None = None,
+    method: str = DEFAULT,
+    parameters: Mapping[str, Any] | None = None,
+    text: str | Path | None = None,
+) -> Inspection:
+    """Compare two vocabularies; both may be bare tokenizers.
+
+    Args:
+        base_model: The base, by name; with a plan, the one that the plan was made for by default.
+        donor: The donor, by name; with a plan, the folder that the plan lies in by default.
+        token: Text of a donor token whose row to explain.
+        plan: An output folder, or its plan file, to explain the token by; without it the row is
+            solved anew by the method.
+        method: The method to explain the token by, where there is no plan.
+        parameters: Its settings.
+        text: A text file to count tokens on; the bundled sample without it.
+
+    Raises:
+        NameUnknownError: If a vocabulary cannot be had, or the token is not one of the donor's.
+        CheckpointError: If the plan cannot be read or is another pair's.
+    """
+    loaded = None
+    if plan is not None:
+        from tokswap.plan import PLAN_FILE, Plan
+
+        path = Path(plan)
+        path = path / PLAN_FILE if path.is_dir() else path
+        loaded = Plan.load(path)
+        base_model = base_model or str(loaded.about["base"]["name"])
+        donor = donor or str(_donor_of(path, loaded))
+    if base_model is None or donor is None:
+        raise NameUnknownError("no base and donor were given; name both, or give a plan")
+    settings = {"base_model": base_model, "donor": donor, "method": method}
+    recipe = make_recipe(settings | {"parameters": dict(parameters or {})})
+    base, new = Checkpoint.open(base_model), Checkpoint.open(donor)
+    alignment = align(base.vocabulary, new.vocabulary, base_rows=new_rows(base), rows=new_rows(new))
+    source = None
+    if token is not None:
+        source = _source(recipe, alignment, loaded, alignment.donor.find(token))
+    path = BUNDLED_FOLDER / "sample.txt" if text is None else Path(text)
+    vocabularies = {"base": base.vocabulary, "donor": new.vocabulary}
+    return Inspection(
+        base=base_model,
+        donor=donor,
+        counts=counts(alignment),
+        missing_kinds=missing_kinds(alignment),
+        special_tokens=tuple(special_tokens(alignment)),
+        digits={name: digit_scheme(v) for name, v in vocabularies.items()},
+        tokens_per_byte={name: _tokens_per_byte(v, path) for name, v in vocabularies.items()},
+        text=path.name,
+        source=source,
+    )
+
+
+def _donor_of(path: Path, plan: "Plan") -> Path | str:
+    """The plan's own folder, which holds the donor's tokenizer, or the donor it was made for."""
+    beside = (path.parent / "tokenizer.json").is_file()
+    return path.parent if beside else str(plan.about["donor"]["name"])
+
+
+def _tokens_per_byte(vocabulary: Vocabulary, path: Path) -> float:
+    from tokswap.evaluation.streaming import stream_ids
+    from tokswap.evaluation.texts import file_text
+
+    text = file_text(path)
+    tokens = sum(len(ids) for doc in text.open() for ids in stream_ids(doc, vocabulary.backend))
+    return tokens / path.stat().st_size
+
+
+def _source(recipe: Recipe, alignment: Alignment, plan: "Plan | None", number: int) -> Source:
+    base, donor = alignment.base, alignment.donor
+    kind = Kind(int(alignment.kind[number])).name.lower()
+    pieces = alignment.pieces.get(number, [])
+
+    def shown(entries: list[tuple[int, float]]) -> tuple[tuple[str, float], ...]:
+        mean = f"(mean of {len(alignment.used_base_ids)} rows)"
+        return tuple(
+            (mean if n == alignment.base_rows else base.show(n), weight) for n, weight in entries
+        )
+
+    rows: dict[str, tuple[tuple[str, float], ...]] = {}
+    if plan is not None:
+        if plan.about["donor"]["sha256"] != donor.sha256 or plan.base_rows != alignment.base_rows:
+            raise CheckpointError(
+                f"the plan is for {plan.about['base']['name']} and {plan.about['donor']['name']}, "
+                f"not for {base.name} and {donor.name}; give the plan of this pair"
+            )
+        for role in plan.roles:
+            kind, entries = plan.explain(number, role)
+            rows[role] = shown(entries)
+    elif alignment.kind[number] == Kind.MISSING:
+        rows = {role: shown(entries) for role, entries in _solve(recipe, number).items()}
+    elif alignment.source[number] >= 0:
+        rows = {"both": shown([(int(alignment.source[number]), 1.0)])}
+    else:
+        rows = {"both": shown([(alignment.base_rows, 1.0)])}
+    return Source(number, donor.show(number), kind, tuple(base.show(n) for n in pieces), rows)
+
+
+def _solve(recipe: Recipe, number: int) -> dict[str, list[tuple[int, float]]]:
+    """Fill the row of one missing token by the recipe's method."""
+    from tokswap.solvers.sparse import SparseRows
+
+    pair = open_pair(recipe)
+    tables = pair.tables()
+    roles: tuple[Role, ...] = ("input",) if tables.tied else ("input", "output")
+    found: dict[str, list[tuple[int, float]]] = {}
+    for role in roles:
+        problem = tables.problem(role, pair.alignment, [number], seed=recipe.seed, device="cpu")
+        filled = recipe.methods[role].fill(problem)
+        entries = filled.row(0) if isinstance(filled, SparseRows) else []
+        found[role] = sorted(entries, key=lambda entry: -abs(entry[1]))
+    return found
