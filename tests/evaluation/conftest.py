@@ -1,7 +1,7 @@
 """Tiny models and tokenizers, made in the process; and what lies beside the checkout."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,15 @@ CORPUS = [
     "In 1984 there were 365 days and 12 months; 24 hours make one day.\n\n    indented text\n",
     "naïve café, Привет мир, こんにちは 😀, and so on and so forth, again and again.\n",
 ]
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Models this small lose more to waiting threads than they gain."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
+from tokswap.errors import EvaluationError
 from tokswap.evaluation.streaming import stream_ids
 
 SENTENCE = "The quick brown fox jumps over the lazy dog, and then it sleeps 12 hours.\n"
@@ -78,9 +79,9 @@ def test_real_tokenizers_stream_as_they_encode_the_whole(shared: Path, name: str
 
 def test_real_text_streams_with_the_default_piece(shared: Path) -> None:
     tokenizer = Tokenizer.from_file(str(shared / "tokenizers/llama2/tokenizer.json"))
-    text = (shared / "text/wikitext-2-test.txt").read_text("utf-8")
+    text = (shared / "text/wikitext-2-test.txt").read_text("utf-8")[:400_000]
     lists = list(stream_ids(chunked(text), tokenizer))
-    assert len(lists) > 10  # it was a stream
+    assert len(lists) > 5  # it was a stream
     assert list(chain.from_iterable(lists)) == whole(tokenizer, text)
 
 
@@ -93,6 +94,25 @@ def test_digits_are_grouped_from_the_first_one() -> None:
     for phase in range(3):
         text = " " + "9" * phase + "9" * 500 + "123" + "9" * 99 + "9123" * 40 + " 1"
         assert streamed(tokenizer, text, 150) == whole(tokenizer, text)
+
+
+def test_a_seam_within_a_word_is_not_trusted() -> None:
+    # After "=" the line ends belong to its word, and the next space does not; begun among the line
+    # ends, the pre-tokenizer takes that space for a part of theirs, and "\\n " is a token.
+    vocab = {token: n for n, token in enumerate(["=", "\n", " ", "x", "\n "])}
+    tokenizer = Tokenizer(models.BPE(vocab, [("\n", " ")]))
+    cut = Regex(r"=+\n*|\s*\n+|\s+|x")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(cut, "isolated")
+    text = "x = " * 50 + "=" + "\n" * 300 + " \n" + "x" * 300
+    assert streamed(tokenizer, text, 150) == whole(tokenizer, text)
+
+
+def test_a_look_ahead_without_end_is_an_error_and_no_wrong_figure() -> None:
+    vocab = {token: n for n, token in enumerate(["a", "!", "aa"])}
+    tokenizer = Tokenizer(models.BPE(vocab, [("a", "a")]))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"a+(?=a*!)|a|!"), "isolated")
+    with pytest.raises(EvaluationError, match=r"characters \d+ to \d+ .* split the document there"):
+        streamed(tokenizer, "a" * 1000 + "!", 150)
 
 
 def test_memory_stays_bounded_on_ordinary_text(byte_level: Tokenizer) -> None:

@@ -234,18 +234,18 @@ def test_residuals_shrink_and_are_orthogonal_to_the_chosen_atoms(normalize: bool
         before = residual.norm(dim=1)
 
 
-def test_ill_conditioned_atoms_keep_the_basis_orthogonal_in_float32() -> None:
-    # One Gram-Schmidt pass loses orthogonality where all atoms share a large common part.
-    atoms = (normal(100, 64) + 100 * unit(normal(1, 64, seed=3))).float()
-    targets = normal(20, 64, seed=1, dtype=torch.float32)
-    indices, weights = orthogonal_matching_pursuit(targets, atoms, 40)
-    exact = [
-        torch.linalg.lstsq(atoms[row[row >= 0]].double().T, target.double()[:, None]).solution
-        for row, target in zip(indices, targets, strict=True)
-    ]
-    for row, found, expected in zip(indices, weights, exact, strict=True):
-        assert (row >= 0).sum() == 40
-        torch.testing.assert_close(found.double(), expected[:, 0], rtol=0, atol=1e-3)
+def test_ill_conditioned_atoms_are_fitted_as_well_in_float32() -> None:
+    # All atoms share a part 600 times the rest: after one Gram-Schmidt pass the basis is no longer
+    # orthogonal, and the residual about twice that of the second pass.
+    atoms, targets = normal(100, 64) + 5000 * unit(normal(1, 64, seed=3)), normal(20, 64, seed=1)
+    atoms = atoms.float().double()
+    norms = []
+    for dtype in (torch.float32, torch.float64):
+        indices, weights = orthogonal_matching_pursuit(targets.to(dtype), atoms.to(dtype), 40)
+        assert (indices >= 0).all()
+        fitted = torch.einsum("mk,mke->me", weights.double(), atoms[indices])
+        norms.append((targets - fitted).norm(dim=1).mean().item())
+    assert norms[0] == pytest.approx(norms[1], rel=0.1)
 
 
 def test_the_published_variant_selects_by_raw_products() -> None:

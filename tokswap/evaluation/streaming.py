@@ -37,10 +37,6 @@ class _Piece:
     def end(self) -> int:
         return self.begin + len(self.text)
 
-    def is_seam(self, index: int) -> bool:
-        """Whether a character begins with this token: bytes of one character share its place."""
-        return self.labels[index - 1][2] <= self.labels[index][1]
-
 
 def stream_ids(
     chunks: Iterator[str], tokenizer: Tokenizer, *, piece: int = PIECE
@@ -82,19 +78,17 @@ def stream_ids(
 def _continue(
     tokenizer: Tokenizer, old: _Piece, first: int, more: str, words: bool
 ) -> tuple[_Piece, tuple[int, int] | None]:
-    """Encode the next piece, with as much of the old one before it as it takes to find a seam.
+    """Encode the next piece, with the end of the old one before it, or all of it.
 
     Returns the new piece, and the seam: the end of the old tokens, the first of the new ones.
     """
-    overlap = max(64, len(old.text) // 16)
-    while overlap < len(old.text):
-        start = len(old.text) - overlap
+    start = len(old.text) - max(64, len(old.text) // 16)
+    if start > 0:
         new = _encode(tokenizer, old.begin + start, old.text[start:] + more)
         if (seam := _seam(old, new, first, words)) is not None:
             return new, seam
-        overlap *= 2
-    # All the old text is taken along. Both pieces begin alike, so all is well as long as what was
-    # given out before stands in the new one too; this time nothing is added to it.
+    # Take along all the old text, as in the middle of a very long word. Both pieces begin alike, so
+    # all is well as long as the tokens given out before stand in the new one too; none is added.
     new = _encode(tokenizer, old.begin, old.text + more)
     return new, (first, first) if old.labels[:first] == new.labels[:first] else None
 
@@ -107,17 +101,14 @@ def _seam(old: _Piece, new: _Piece, first: int, words: bool) -> tuple[int, int] 
     overlap is taken.
     """
     begin = max(first, RUN, bisect_left(old.labels, new.begin, key=lambda label: label[1]))
-    places = {
-        old.labels[index][1]: index
-        for index in range(begin, len(old.labels) - RUN + 1)
-        if old.is_seam(index)
-    }
+    # Bytes of one character share its place: the last of them stands for it.
+    places = {old.labels[i][1]: i for i in range(begin, len(old.labels) - RUN + 1)}
     middle = (new.begin + old.end) / 2
     candidates = []
     for index in range(RUN, len(new.labels) - RUN + 1):
         if new.labels[index][1] >= old.end:
             break
-        if new.labels[index][1] in places and new.is_seam(index):
+        if new.labels[index][1] in places:
             candidates.append(index)
     for index in sorted(candidates, key=lambda index: abs(new.labels[index][1] - middle)):
         place = places[new.labels[index][1]]

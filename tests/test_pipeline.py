@@ -1,0 +1,378 @@
+"""The transplant as a whole, on the bundled models: what must hold whatever the method."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, PhiConfig, PhiForCausalLM
+
+from tokswap.checkpoint.source import Checkpoint
+from tokswap.errors import OutputError, RecipeError, TokswapError, VerificationError
+from tokswap.names import BUNDLED_FOLDER
+from tokswap.pair import open_pair
+from tokswap.pipeline import Transplant, default_out, transplant
+from tokswap.plan import Plan
+from tokswap.recipe import make_recipe
+from tokswap.verify import verify
+from tokswap.vocabulary.align import Kind
+
+PROMPT = "def main(self, name):\n    return the value of this"
+
+
+def swap(base: str | Path, donor: str | Path, out: Path, **settings) -> Transplant:
+    settings = {"method": "pieces", "eval": False, "verify": False} | settings
+    return transplant(base_model=str(base), donor=str(donor), out=str(out), **settings)
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        found |= load_file(file)
+    return found
+
+
+def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return (
+        a.dtype == b.dtype
+        and a.shape == b.shape
+        and torch.equal(a.view(torch.uint8), b.view(torch.uint8))
+    )
+
+
+@pytest.fixture(scope="module")
+def phi(tmp_path_factory) -> Path:
+    """A random checkpoint in several shards, with a head bias, padded rows and an id without use."""
+    folder = tmp_path_factory.mktemp("phi")
+    torch.manual_seed(0)
+    config = PhiConfig(
+        vocab_size=6208,  # 64 rows more than the tokenizer has tokens
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        bos_token_id=6141,
+        eos_token_id=6142,
+        dtype="float16",
+    )
+    model = PhiForCausalLM(config)
+    torch.nn.init.normal_(model.lm_head.bias)
+    model.half().save_pretrained(folder, max_shard_size="300KB")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(BUNDLED_FOLDER / "tiny-llama" / file, folder)
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    return folder
+
+
+@pytest.mark.parametrize("name", ["tiny-llama", "tiny-mistral", "phi"])
+@pytest.mark.parametrize("method", ["omp", "normal"])
+def test_a_base_onto_its_own_tokenizer_is_the_same_model(name, method, phi, tmp_path):
+    base = phi if name == "phi" else BUNDLED_FOLDER / name
+    parameters = {"k": 8} if method == "omp" else {}
+    swap(base, base, tmp_path / "out", method=method, parameters=parameters)
+    before, after = tensors(base), tensors(tmp_path / "out")
+    assert before.keys() == after.keys()
+    assert all(same_bits(before[key], after[key]) for key in before)
+    for file in ("config.json", "generation_config.json"):
+        assert (tmp_path / "out" / file).read_bytes() == (base / file).read_bytes()
+
+
+def permuted(folder: Path, source: Path, seed: int) -> dict[int, int]:
+    """Write a source's tokenizer with shuffled ids; return the new id of each old one."""
+    said = json.loads((source / "tokenizer.json").read_text())
+    size = (
+        max(*said["model"]["vocab"].values(), *(token["id"] for token in said["added_tokens"])) + 1
+    )
+    order = list(range(size))
+    random.Random(seed).shuffle(order)
+    new = dict(enumerate(order))
+    said["model"]["vocab"] = {token: new[n] for token, n in said["model"]["vocab"].items()}
+    for token in said["added_tokens"]:
+        token["id"] = new[token["id"]]
+    said["added_tokens"].sort(key=lambda token: token["id"])
+    for entry in (said["post_processor"] or {}).get("special_tokens", {}).values():
+        entry["ids"] = [new[n] for n in entry["ids"]]
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text(json.dumps(said))
+    shutil.copy(source / "tokenizer_config.json", folder)
+    return new
+
+
+@pytest.mark.parametrize("name", ["tiny-llama", "tiny-mistral"])
+def test_a_permuted_vocabulary_gives_permuted_logits(name, tmp_path):
+    base = BUNDLED_FOLDER / name
+    new = permuted(tmp_path / "donor", base, seed=5)
+    result = swap(base, tmp_path / "donor", tmp_path / "out")
+    assert result.record["counts"]["missing"] == 0
+    before = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    after = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    ids = Checkpoint.open(str(base)).vocabulary.backend.encode(PROMPT).ids
+    old_logits = before(torch.tensor([ids])).logits
+    new_logits = after(torch.tensor([[new[n] for n in ids]])).logits
+    order = torch.tensor([new[n] for n in range(len(new))])
+    assert torch.equal(new_logits[..., order], old_logits)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    old = json.loads((base / "config.json").read_text())
+    assert config["eos_token_id"] == new[old["eos_token_id"]]
+    assert config["bos_token_id"] == new[old["bos_token_id"]]
+
+
+@pytest.mark.parametrize(
+    ("base", "donor"), [("tiny-llama", "tiny-mistral"), ("tiny-mistral", "tiny-llama")]
+)
+@pytest.mark.parametrize("method", ["omp", "pieces", "mean", "normal", "zero"])
+def test_prompts_of_shared_tokens_give_the_same_hidden_states(base, donor, method, tmp_path):
+    parameters = {"k": 16} if method == "omp" else {}
+    result = swap(base, donor, tmp_path / "out", method=method, parameters=parameters)
+    alignment = open_pair(result.recipe).alignment
+    shared = alignment.ids(Kind.SHARED)
+    chosen = shared[torch.randperm(len(shared), generator=torch.Generator().manual_seed(1))[:50]]
+    before = AutoModelForCausalLM.from_pretrained(BUNDLED_FOLDER / base, dtype=torch.float32)
+    after = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    old = before(torch.tensor([alignment.source[chosen]]), output_hidden_states=True)
+    new = after(torch.tensor([chosen]), output_hidden_states=True)
+    assert all(torch.equal(a, b) for a, b in zip(old.hidden_states, new.hidden_states, strict=True))
+    assert torch.equal(
+        new.logits[..., shared], old.logits[..., alignment.source[shared]]
+    ) or torch.allclose(new.logits[..., shared], old.logits[..., alignment.source[shared]], 1e-5)
+    assert bool(torch.isfinite(new.logits).all())
+
+
+def test_bias_padding_and_every_other_tensor_are_carried(phi, tmp_path):
+    out = tmp_path / "out"
+    result = swap(phi, "tiny-mistral", out, tokenizer={"pad_to_multiple_of": 100})
+    before, after = tensors(phi), tensors(out)
+    alignment = open_pair(result.recipe).alignment
+    assert alignment.rows == 4100
+    vocabulary = {"model.embed_tokens.weight", "lm_head.weight", "lm_head.bias"}
+    assert all(same_bits(before[key], after[key]) for key in before.keys() - vocabulary)
+    copied = torch.from_numpy(alignment.source >= 0)
+    sources = torch.from_numpy(alignment.source)[copied]
+    for key in vocabulary:
+        assert len(after[key]) == 4100
+        assert same_bits(after[key][copied], before[key][sources])
+    missing = int(alignment.missing[0])
+    pieces = before["lm_head.bias"][alignment.pieces[missing]].float()
+    assert after["lm_head.bias"][missing].item() == pytest.approx(pieces.mean().item(), rel=2e-3)
+    index = json.loads((out / "model.safetensors.index.json").read_text())
+    assert index["metadata"]["total_size"] == sum(t.nbytes for t in after.values())
+    assert set(index["weight_map"]) == set(after)
+    assert json.loads((out / "config.json").read_text())["vocab_size"] == 4100
+
+
+def test_the_donors_tokenizer_travels_byte_for_byte(tmp_path):
+    swap("tiny-llama", "tiny-mistral", tmp_path / "out")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        donor = BUNDLED_FOLDER / "tiny-mistral" / file
+        assert (tmp_path / "out" / file).read_bytes() == donor.read_bytes()
+
+
+def test_flags_and_recipe_give_the_same_bytes(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("The value of a name is looked up when it is used: 12 + 30 = 42.\n" * 20)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "base_model: tiny-llama\ndonor: tiny-mistral\nmethod: omp\nparameters: {k: 8}\n"
+        f"seed: 3\neval: {{text: [{text}]}}\nverify: false\nout: {tmp_path / 'b'}\n"
+    )
+    flags = ["--base", "tiny-llama", "--donor", "tiny-mistral", "--set", "method.k=8"]
+    flags += ["--seed", "3", "--text", str(text), "--no-verify", "--out", str(tmp_path / "a")]
+    for arguments in (["transplant", *flags], ["run", str(recipe)]):
+        command = [sys.executable, "-m", "tokswap", *arguments, "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        said = json.loads(done.stdout)
+        assert [result["model"] for result in said["results"]] == ["tiny-llama", said["out"]]
+    a = {file.name: file.read_bytes() for file in (tmp_path / "a").iterdir()}
+    b = {file.name: file.read_bytes() for file in (tmp_path / "b").iterdir()}
+    assert a == b
+    assert "figures" in json.loads(a["tokswap.json"])
+
+
+def test_the_written_plan_reproduces_the_written_tables(tmp_path):
+    swap("tiny-mistral", "tiny-llama", tmp_path / "out", method="omp", parameters={"k": 8})
+    plan = Plan.load(tmp_path / "out" / "tokswap.plan")
+    before, after = tensors(BUNDLED_FOLDER / "tiny-mistral"), tensors(tmp_path / "out")
+    for name, role in (("model.embed_tokens.weight", "input"), ("lm_head.weight", "output")):
+        assert same_bits(plan.apply(before[name], role), after[name])
+
+
+def test_verify_accepts_the_result_and_finds_what_is_tampered_with(tmp_path):
+    out = tmp_path / "out"
+    result = swap("tiny-llama", "tiny-mistral", out, verify=True)
+    assert result.record["verified"]["copied_rows"] == 2 + result.record["counts"]["shared"]
+    pair = open_pair(result.recipe)
+
+    weights = out / "model.safetensors"
+    whole = weights.read_bytes()
+    row = int(pair.alignment.ids(Kind.SHARED)[100])
+    start = 8 + int.from_bytes(whole[:8], "little")
+    info = Checkpoint.open(str(out)).info("model.embed_tokens.weight")
+    place = start + info.begin + row * info.shape[1] * 2
+    weights.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    with pytest.raises(VerificationError, match=r"embed_tokens.*differ from the base's"):
+        verify(out, pair, same_dtype=True)
+    weights.write_bytes(whole)
+
+    said = json.loads((out / "tokenizer_config.json").read_text())
+    changed = said | {"add_prefix_space": False, "tokenizer_class": "GPT2Tokenizer"}
+    (out / "tokenizer_config.json").write_text(json.dumps(changed))
+    with pytest.raises(VerificationError, match=r"GPT2Tokenizer|does not load"):
+        verify(out, pair, same_dtype=True)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_nothing(stop, tmp_path):
+    command = [sys.executable, "-m", "tokswap", "transplant", "--base", "tiny-llama"]
+    command += ["--donor", "tiny-mistral", "--method", "mean", "--no-eval", "--out", "result"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob(".result.*.partial/tokswap.plan")):  # it verifies for a while
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(process.pid, stop)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_keeps_what_was_there(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    swap("tiny-llama", "tiny-mistral", out, method="mean")
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+
+    def fail(*_args, **_settings):
+        raise VerificationError("it does not load")
+
+    monkeypatch.setattr("tokswap.pipeline.verify", fail)
+    recipe = make_recipe(
+        {"base_model": "tiny-llama", "donor": "tiny-mistral", "method": "zero", "out": str(out)}
+    )
+    with pytest.raises(VerificationError):
+        transplant(recipe, overwrite=True)
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_nothing_is_overwritten_unasked(tmp_path):
+    out = tmp_path / "out"
+    swap("tiny-llama", "tiny-mistral", out, method="mean")
+    with pytest.raises(OutputError, match="--overwrite"):
+        swap("tiny-llama", "tiny-mistral", out, method="zero")
+    recipe = make_recipe(
+        {
+            "base_model": "tiny-llama",
+            "donor": "tiny-mistral",
+            "method": "zero",
+            "out": str(out),
+            "eval": False,
+            "verify": False,
+        }
+    )
+    transplant(recipe, overwrite=True)
+    assert json.loads((out / "tokswap.json").read_text())["recipe"]["method"] == "zero"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_the_base_and_the_donor_are_never_written_to(tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(BUNDLED_FOLDER / "tiny-llama", base)
+    for out in (base, base / "inside", tmp_path):
+        with pytest.raises(OutputError, match="choose another output"):
+            swap(base, "tiny-mistral", out)
+    assert {p.name for p in base.iterdir()} == {
+        p.name for p in (BUNDLED_FOLDER / "tiny-llama").iterdir()
+    }
+
+
+def test_overrides_say_rows(tmp_path):
+    overrides = {
+        "<unk>": {"source": "<|pad|>"},
+        " return": {"source": [" raise", " yield"]},
+        " import": {"source": "zero"},
+    }
+    result = swap("tiny-llama", "tiny-mistral", tmp_path / "out", tokenizer={"tokens": overrides})
+    pair = open_pair(result.recipe)
+    base, donor = pair.base.vocabulary, pair.donor.vocabulary
+    table = tensors(BUNDLED_FOLDER / "tiny-llama")["model.embed_tokens.weight"]
+    rows = tensors(tmp_path / "out")["model.embed_tokens.weight"]
+    assert same_bits(rows[donor.find("<unk>")], table[base.find("<|pad|>")])
+    mean = (table[base.find(" raise")].float() + table[base.find(" yield")].float()) / 2
+    assert torch.equal(rows[donor.find(" return")], mean.to(rows.dtype))
+    assert not rows[donor.find(" import")].any()
+    assert result.record["counts"]["overridden"] == 3
+    with pytest.raises(RecipeError, match=r"'no such token'.*\n.*'nor this'"):
+        swap(
+            "tiny-llama",
+            "tiny-mistral",
+            tmp_path / "b",
+            tokenizer={
+                "tokens": {"no such token": {"source": "zero"}, "nor this": {"source": "a"}}
+            },
+        )
+
+
+def test_dtype_changes_the_vocabulary_tensors_only(tmp_path):
+    swap("tiny-mistral", "tiny-llama", tmp_path / "out", dtype="float32", verify=True)
+    after = tensors(tmp_path / "out")
+    types = {key: tensor.dtype for key, tensor in after.items()}
+    assert types.pop("model.embed_tokens.weight") == types.pop("lm_head.weight") == torch.float32
+    assert set(types.values()) == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("whose", ["donor", "base", "none"])
+def test_chat_template(whose, tmp_path):
+    for name in ("base", "donor"):
+        source = BUNDLED_FOLDER / ("tiny-llama" if name == "base" else "tiny-mistral")
+        shutil.copytree(source, tmp_path / name)
+        path = tmp_path / name / "tokenizer_config.json"
+        said = json.loads(path.read_text()) | {"chat_template": "{{ messages }} of the " + name}
+        path.write_text(json.dumps(said))
+    swap(tmp_path / "base", tmp_path / "donor", tmp_path / "out", chat_template=whose)
+    from transformers import AutoTokenizer
+
+    found = AutoTokenizer.from_pretrained(tmp_path / "out").chat_template
+    assert found == (None if whose == "none" else "{{ messages }} of the " + whose)
+    donor = (tmp_path / "donor" / "tokenizer_config.json").read_bytes()
+    written = (tmp_path / "out" / "tokenizer_config.json").read_bytes()
+    assert (written == donor) == (whose == "donor")
+
+
+def test_a_bare_tokenizer_will_do_where_no_donor_weights_are_read(tmp_path):
+    donor = tmp_path / "donor"
+    donor.mkdir()
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(BUNDLED_FOLDER / "tiny-mistral" / file, donor)
+    bare = swap("tiny-llama", donor, tmp_path / "a")
+    full = swap("tiny-llama", "tiny-mistral", tmp_path / "b")
+    assert tensors(tmp_path / "a").keys() == tensors(tmp_path / "b").keys()
+    weights = "model.safetensors"
+    assert (tmp_path / "a" / weights).read_bytes() == (tmp_path / "b" / weights).read_bytes()
+    assert bare.record["counts"] == full.record["counts"]
+    with pytest.raises(TokswapError, match="bare tokenizer|has none"):
+        swap("tiny-llama", donor, tmp_path / "c", method="omp")
+    assert not (tmp_path / "c").exists()
+
+
+def test_plan_only_writes_no_weights(tmp_path):
+    recipe = make_recipe(
+        {"base_model": "tiny-llama", "donor": "tiny-mistral", "out": str(tmp_path / "out")},
+        ["method.k=8"],
+    )
+    result = transplant(recipe, plan_only=True)
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"tokswap.plan", "tokswap.json"}
+    assert result.plan.rows == 4096
+
+
+def test_default_output_is_named_after_both_models_and_the_method():
+    said = {"base_model": "org/Some-Model@v1", "donor": "tiny-mistral", "method": "pieces"}
+    assert default_out(make_recipe(said)) == "Some-Model-tiny-mistral-pieces"
