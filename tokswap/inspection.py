@@ -128,10 +128,12 @@ def inspect(
         path = Path(plan)
         path = path / PLAN_FILE if path.is_dir() else path
         loaded = Plan.load(path)
-        base_model = base_model or str(loaded.about["base"]["name"])
-        donor = donor or str(_donor_of(path, loaded))
+        base_model = base_model or loaded.about.get("base", {}).get("name")
+        donor = donor or _donor_of(path, loaded)
     if base_model is None or donor is None:
-        raise NameUnknownError("no base and donor were given; name both, or give a plan")
+        lacking = [n for n, said in (("base", base_model), ("donor", donor)) if said is None]
+        known = "the plan does not name them" if loaded else "give a plan that does"
+        raise NameUnknownError(f"no {' and no '.join(lacking)} was given; name both, or {known}")
     settings = {"base_model": base_model, "donor": donor, "method": method}
     recipe = make_recipe(settings | {"parameters": dict(parameters or {})})
     base, new = Checkpoint.open(base_model), Checkpoint.open(donor)
@@ -154,10 +156,11 @@ def inspect(
     )
 
 
-def _donor_of(path: Path, plan: "Plan") -> Path | str:
+def _donor_of(path: Path, plan: "Plan") -> str | None:
     """The plan's own folder, which holds the donor's tokenizer, or the donor it was made for."""
     beside = (path.parent / "tokenizer.json").is_file()
-    return path.parent if beside else str(plan.about["donor"]["name"])
+    said: str | None = plan.about.get("donor", {}).get("name")
+    return str(path.parent) if beside else said
 
 
 def _tokens_per_byte(vocabulary: Vocabulary, path: Path) -> float:
@@ -182,10 +185,15 @@ def _source(recipe: Recipe, alignment: Alignment, plan: "Plan | None", number: i
 
     rows: dict[str, tuple[tuple[str, float], ...]] = {}
     if plan is not None:
-        if plan.about["donor"]["sha256"] != donor.sha256 or plan.base_rows != alignment.base_rows:
+        made_for = {side: plan.about.get(side, {}) for side in ("base", "donor")}
+        given = {"base": base.sha256, "donor": donor.sha256}
+        alike = all(said.get("sha256", given[s]) == given[s] for s, said in made_for.items())
+        alike = alike and plan.base_rows == alignment.base_rows and plan.rows >= len(donor)
+        if not alike:
+            names = [said.get("name", "an unnamed " + side) for side, said in made_for.items()]
             raise CheckpointError(
-                f"the plan is for {plan.about['base']['name']} and {plan.about['donor']['name']}, "
-                f"not for {base.name} and {donor.name}; give the plan of this pair"
+                f"the plan is for {names[0]} and {names[1]}, not for {base.name} and {donor.name}; "
+                "give the plan of this pair"
             )
         for role in plan.roles:
             kind, entries = plan.explain(number, role)

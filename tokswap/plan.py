@@ -43,6 +43,19 @@ class RolePlan:
     dense_ids: Tensor
     dense_rows: Tensor
 
+    def __post_init__(self) -> None:
+        if self.weights.columns != self.averages.columns + len(self.averages):
+            raise ValueError(
+                f"{self.weights.columns} columns do not stand for {self.averages.columns} rows and "
+                f"{len(self.averages)} averages"
+            )
+        ids, rows = self.dense_ids, len(self.weights)
+        inside = bool(((ids >= 0) & (ids < rows)).all())
+        if len(ids) != len(self.dense_rows) or not inside:
+            raise ValueError(
+                f"{len(self.dense_rows)} dense rows do not go to {len(ids)} of {rows} rows"
+            )
+
     def apply(self, table: Tensor) -> Tensor:
         """Compute the new table.
 
@@ -62,7 +75,7 @@ class RolePlan:
             )
         wide = table[:, None] if table.dim() == 1 else table
         averages = self.averages.apply(wide)
-        rows = self.weights.apply(torch.cat([wide, averages]))
+        rows = self.weights.apply(wide, below=averages)
         if table.dim() == 1:
             # A row that is held as it is says nothing of a bias; the mean does.
             rows[self.dense_ids] = averages[0]
@@ -90,6 +103,11 @@ class Plan:
     roles: Mapping[Role, RolePlan]
     kind: Tensor
     about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        sizes = {role: len(plan.weights) for role, plan in self.roles.items()}
+        if "input" not in sizes or set(sizes.values()) != {len(self.kind)}:
+            raise ValueError(f"roles of {sizes} rows do not make a plan of {len(self.kind)} rows")
 
     @property
     def rows(self) -> int:
@@ -128,7 +146,7 @@ class Plan:
             return f"{kind}, held as it is", []
         return kind, sorted(plan.weights.row(number), key=lambda entry: -abs(entry[1]))
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the plan as a safetensors file."""
         from safetensors.torch import save
 
@@ -146,10 +164,11 @@ class Plan:
             tensors[f"{role}.dense_rows"] = plan.dense_rows
         about = {"format": FORMAT, "base_rows": self.base_rows, "same": same, **self.about}
         metadata = {"tokswap_plan": json.dumps(about, ensure_ascii=False, sort_keys=True)}
-        path.write_bytes(save({name: t.contiguous() for name, t in tensors.items()}, metadata))
+        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        Path(path).write_bytes(save(contiguous, metadata))
 
     @classmethod
-    def load(cls, path: Path) -> "Plan":
+    def load(cls, path: str | Path) -> "Plan":
         """Read a plan.
 
         Args:
@@ -171,7 +190,7 @@ class Plan:
             if about.pop("same"):
                 roles["output"] = roles["input"]
             return cls(roles, tensors["kind"], about)
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise CheckpointError(
                 f"{path} is not a plan ({error}); give the {PLAN_FILE} of an output folder"
             ) from error

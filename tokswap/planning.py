@@ -105,7 +105,7 @@ def _role_plan(
 
     overridden = list(alignment.overrides)
     lists = [list(alignment.overrides[number]) for number in overridden]
-    shares = [[1.0 / len(ids)] * len(ids) for ids in lists]
+    shares = [[1.0 / max(len(ids), 1)] * len(ids) for ids in lists]
     said = SparseRows.from_lists(lists, shares, columns)
     weights = weights.combine(said.scatter(torch.tensor(overridden, dtype=torch.int64), rows), 1, 1)
 

@@ -3,7 +3,7 @@
 The command line's flags make the same object, so `transplant` and `run` are one code.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -59,13 +59,17 @@ class EvalPart(_Part):
     """How the base and the result are measured."""
 
     text: list[str] = Field(
-        default_factory=list, description="text files; the bundled sample where there are none"
+        default_factory=list, description="text files to read; without them, the bundled sample"
     )
     window: int | None = Field(
-        default=None, gt=1, description="tokens the model sees at once; its own limit, 1024 at most"
+        default=None,
+        gt=1,
+        description="tokens seen at once; without it, the model's limit, 1024 at most",
     )
     stride: int | None = Field(
-        default=None, gt=0, description="tokens by which the window moves; half a window"
+        default=None,
+        gt=0,
+        description="tokens by which the window moves; without it, half a window",
     )
 
     @model_validator(mode="after")
@@ -77,8 +81,8 @@ class EvalPart(_Part):
         return self
 
 
-def _off(said: Any) -> Any:
-    return None if said is False else said
+def _switch(said: Any) -> Any:
+    return ({} if said else None) if isinstance(said, bool) else said
 
 
 class Recipe(_Part):
@@ -92,21 +96,35 @@ class Recipe(_Part):
         description="the method's settings; under `input:` and `output:` those of one role",
     )
     dtype: Literal["float64", "float32", "float16", "bfloat16"] | None = Field(
-        default=None, description="type of the written vocabulary tensors; as stored in the base"
+        default=None,
+        description="type of the written vocabulary tensors; without it, as in the base",
     )
-    tokenizer: TokenizerPart = Field(default_factory=TokenizerPart)
+    tokenizer: TokenizerPart = Field(
+        default_factory=TokenizerPart, description="what to change about the adopted vocabulary"
+    )
     chat_template: Literal["donor", "base", "none"] = Field(
         default="donor", description="whose chat template goes along"
     )
-    eval: Annotated[EvalPart | None, BeforeValidator(_off)] = Field(
+    eval: Annotated[EvalPart | None, BeforeValidator(_switch)] = Field(
         default_factory=EvalPart, description="how to measure, or false"
     )
     seed: int = Field(default=0, ge=0, description="seed of methods that draw at random")
     device: str = Field(
-        default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="where to compute"
+        default="auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        description="where to compute: auto, cpu, cuda, cuda:N or mps",
     )
     verify: bool = Field(default=True, description="load the result in a fresh process")
-    out: str | None = Field(default=None, description="the folder to write")
+    out: str | None = Field(
+        default=None, description="the folder to write; without it, BASE-DONOR-METHOD here"
+    )
+
+    @model_validator(mode="after")
+    def _method_is_known(self) -> "Recipe":
+        faults = _method_faults({"method": self.method, "parameters": self.parameters})
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
 
     @property
     def methods(self) -> dict[Role, Method]:
@@ -122,15 +140,19 @@ class Recipe(_Part):
         }
 
     def record(self) -> dict[str, Any]:
-        """Everything that decides the bytes of the result, JSON-ready: all but ``out``."""
+        """Everything that decides the bytes of the result, JSON-ready: all but ``out``.
+
+        The record is a recipe again: :func:`make_recipe` of it gives this one back.
+        """
         said = self.model_dump(mode="json", exclude={"out", "parameters"})
+        said["eval"] = said["eval"] or False  # None would mean the default
         settings = {role: method.model_dump(mode="json") for role, method in self.methods.items()}
         if settings["input"] == settings["output"]:
             return said | {"parameters": settings["input"]}
         return said | {"parameters": settings}
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
 
     Args:
@@ -142,14 +164,14 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
             every fault with its place.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(
             f"the recipe {path} cannot be read ({error}); give a YAML file"
         ) from error
     try:
         said = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - a safe loader, see below
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-45
         reason = " ".join(str(error).split())
         raise RecipeError(f"the recipe {path} is not valid YAML: {reason}") from error
     if not isinstance(said, dict):
@@ -158,7 +180,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def make_recipe(
-    said: Mapping[str, Any], overrides: Sequence[str] = (), *, called: str = "the settings"
+    said: Mapping[str, Any], overrides: Sequence[str] = (), *, called: str = "the request"
 ) -> Recipe:
     """Validate a recipe.
 
@@ -168,7 +190,8 @@ def make_recipe(
         called: What to call the recipe in messages.
 
     Raises:
-        RecipeError: If the recipe is not valid; the message names every fault with its place.
+        RecipeError: If the recipe is not valid; the message names every fault with its place, each
+            on a line of its own where there are several.
     """
     said = {key: value for key, value in said.items() if value is not None}
     for override in overrides:
@@ -178,11 +201,14 @@ def make_recipe(
     try:
         recipe = Recipe(**said)
     except ValidationError as error:
-        faults = [_line(entry) for entry in error.errors()] + faults
+        # What has no place is the method's, which is in `faults` already, place by place.
+        faults = [_line(entry) for entry in error.errors() if entry["loc"]] + faults
     except TypeError as error:  # keys that are no strings
         faults = [f"keys must be strings ({error})", *faults]
     if recipe is None or faults:
-        raise RecipeError(f"{called} is not valid: " + "; ".join(dict.fromkeys(faults)))
+        faults = list(dict.fromkeys(faults))
+        between = " " if len(faults) == 1 else "\n  "
+        raise RecipeError(between.join([f"{called} is not valid:", *faults]))
     return recipe
 
 
@@ -214,7 +240,7 @@ def _method_faults(said: Mapping[str, Any]) -> list[str]:
 
 
 def _line(entry: Any) -> str:
-    place = ".".join(str(part) for part in entry["loc"]) or "recipe"
+    place = ".".join(str(part) for part in entry["loc"])
     message = str(entry["msg"]).removeprefix("Value error, ")
     if entry["type"] == "extra_forbidden":
         message = "unknown key"
@@ -237,8 +263,8 @@ def _with_override(said: dict[str, Any], override: str) -> dict[str, Any]:
     if key.startswith(METHOD_ALIAS):
         key = "parameters." + key.removeprefix(METHOD_ALIAS)
     try:
-        value = yaml.safe_load(raw)
-    except yaml.YAMLError as error:
+        value = yaml.load(raw, Loader=_UniqueKeys)  # noqa: S506 - a safe loader, see below
+    except (yaml.YAMLError, ValueError) as error:
         raise RecipeError(f"--set {override!r}: {raw!r} is not a valid YAML value") from error
     *path, last = key.split(".")
     changed = dict(said)
@@ -262,6 +288,8 @@ class _UniqueKeys(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                break  # the loader below says so
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} is given twice", key_node.start_mark

@@ -207,3 +207,17 @@ ROWS = SparseRows.from_lists([[0], [1, 2]], [[1.0], [0.5, 0.5]], 3)
 def test_wrong_arguments_are_refused(call, message: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_below_the_table_are_the_tables_last_rows(dtype):
+    generator = torch.Generator().manual_seed(3)
+    table = torch.randn(9, 5, generator=generator).to(dtype)
+    rows = SparseRows.from_lists(
+        [[8], [0], [], [1, 7, 8], [6]], [[1.0], [1.0], [], [0.5, 0.25, -2.0], [1.0]], 9
+    )
+    whole = rows.apply(table)
+    for split in range(10):
+        assert torch.equal(rows.apply(table[:split], below=table[split:]), whole)
+    with pytest.raises(ValueError, match="8 rows"):
+        rows.apply(table[:4], below=table[5:])

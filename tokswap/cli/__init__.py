@@ -18,6 +18,9 @@ from tokswap.cli.listing import methods_command, models_command
 from tokswap.cli.transplant import run_command, transplant_command
 from tokswap.errors import TokswapError
 
+INTERRUPTED = 130
+"""Exit code of a process that was stopped by SIGINT or SIGTERM."""
+
 app = typer.Typer(
     name="tokswap",
     help="Give a language model another model's tokenizer, without training.",
@@ -52,19 +55,21 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line and exit the process with its code."""
+    """Run the command line and exit the process with its code.
+
+    Raises:
+        SystemExit: Always.
+    """
     signal.signal(signal.SIGTERM, _interrupted)
     try:
         app(standalone_mode=True)
     except TokswapError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; nothing unfinished was kept", err=True)
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
-        sys.stderr.close()
-        sys.exit(0)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:  # typer has caught the interrupt
+            typer.echo("interrupted; nothing unfinished was kept", err=True)
+        raise
 
 
 def _interrupted(_signal: int, _frame: FrameType | None) -> None:

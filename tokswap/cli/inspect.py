@@ -108,9 +108,10 @@ def _print_source(source: "Source") -> None:
         typer.echo("in the base's pieces: " + " ".join(source.pieces))
     for role, entries in source.rows.items():
         rows = [[token, f"{weight:+.4f}"] for token, weight in entries[:SHOWN]]
+        row = "row in both roles" if role == "both" else f"{role} row"
         if rows:
-            show.print_table([f"{role} row is the sum of", "weight"], rows)
+            show.print_table([f"{row} is the sum of", "weight"], rows)
         else:
-            typer.echo(f"{role} row is no combination of base rows")
+            typer.echo(f"{row} is no combination of base rows")
         if len(entries) > SHOWN:
             typer.echo(f"and {len(entries) - SHOWN} more (--json has all)")

@@ -84,8 +84,10 @@ def run_command(
     show.start(quiet=quiet)
     from tokswap.recipe import load_recipe
 
-    overrides = [*(settings or []), *([f"out={out}"] if out else [])]
-    _transplant(load_recipe(recipe, overrides), overwrite, plan_only, json_output)
+    loaded = load_recipe(recipe, settings or [])
+    if out is not None:  # not as a setting, whose value would be read as YAML
+        loaded = loaded.model_copy(update={"out": out})
+    _transplant(loaded, overwrite, plan_only, json_output)
 
 
 def _transplant(recipe: "Recipe", overwrite: bool, plan_only: bool, json_output: bool) -> None:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from tokswap.errors import MethodError
 from tokswap.methods.base import Method, Problem
 
 if TYPE_CHECKING:
@@ -21,11 +22,21 @@ class Normal(Method):
     )
 
     def fill(self, problem: Problem) -> "Tensor":
-        """See :meth:`Method.fill`."""
+        """See :meth:`Method.fill`.
+
+        Raises:
+            MethodError: If the base's rows hold values that are not finite.
+        """
         import torch
 
         from tokswap.solvers.gaussian import sample_rows
 
         used = torch.from_numpy(problem.alignment.used_base_ids)
         rows = problem.base_table().index_select(0, used)
+        if not bool(torch.isfinite(rows).all()):
+            raise MethodError(
+                f"normal cannot work with the {problem.role} rows of "
+                f"{problem.alignment.base.name!r}, which hold NaN or infinite values; fetch them "
+                "again or choose another method"
+            )
         return sample_rows(rows, len(problem.ids), scale=self.scale, generator=problem.generator)

@@ -9,11 +9,16 @@ from tokswap.errors import MethodError
 from tokswap.methods.base import Method, Problem
 from tokswap.methods.pieces import Pieces
 from tokswap.progress import bar
+from tokswap.vocabulary.align import Ids
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from tokswap.solvers.sparse import SparseRows
+
+
+SHORTEST = 0.01
+"""Length of the shortest row that is used as an anchor, next to the median of all."""
 
 
 class OMP(Method):
@@ -49,8 +54,7 @@ class OMP(Method):
         from tokswap.solvers.sparse import SparseRows
 
         table = self._donor_table(problem)
-        anchors = problem.alignment.anchors
-        anchors = anchors[anchors < len(table)]
+        anchors = _trained(table, problem.alignment.anchors)
         self._check(problem, len(anchors), table.shape[1])
         solved = [place for place, number in enumerate(problem.ids) if number < len(table)]
         targets = _rows(table, np.array([problem.ids[p] for p in solved]), problem.device)
@@ -95,9 +99,21 @@ class OMP(Method):
             )
 
 
-def _rows(
-    table: "Tensor", ids: np.ndarray[tuple[int, ...], np.dtype[np.int64]], device: str
-) -> "Tensor":
+def _trained(table: "Tensor", anchors: Ids) -> Ids:
+    """Leave out anchors whose donor row is missing, or so short that it was never trained.
+
+    By angle such a row may be chosen, and its weight would be the inverse of its length.
+    """
+    import torch
+
+    anchors = anchors[anchors < len(table)]
+    lengths = _rows(table, anchors, "cpu").norm(dim=1)
+    return (
+        anchors[(lengths > SHORTEST * torch.median(lengths)).numpy()] if len(anchors) else anchors
+    )
+
+
+def _rows(table: "Tensor", ids: Ids, device: str) -> "Tensor":
     import torch
 
     return table.index_select(0, torch.from_numpy(ids.astype(np.int64))).float().to(device)

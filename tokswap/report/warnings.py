@@ -22,6 +22,12 @@ def warnings_for(pair: Pair, recipe: Recipe) -> list[str]:
         )
     if recipe.method == "zero" and not pair.layout.tied and len(pair.alignment.missing):
         found.append("zero rows in the head have logit 0, which can outrank real tokens")
+    methods = recipe.methods
+    if pair.layout.tied and methods["input"] != methods["output"]:
+        found.append(
+            "the base's head is its embedding (tied), so one table is made by the settings of the "
+            "input role; those of the output role are not used"
+        )
     beyond = sum(source >= pair.alignment.base_rows for source in base.ids.values())
     if beyond:
         found.append(f"{beyond} base tokens have no row in the base's tables and are not used")

@@ -188,7 +188,9 @@ class SparseRows:
             (len(self), self.columns),
         )
 
-    def apply(self, table: Tensor, *, columns_at_once: int = 512) -> Tensor:
+    def apply(
+        self, table: Tensor, *, below: Tensor | None = None, columns_at_once: int = 256
+    ) -> Tensor:
         """Multiply: each row of the result is the weighted sum of rows of the table.
 
         A row with the single weight 1 is a copy, bit for bit; an empty row is zeros. Sums are
@@ -197,7 +199,8 @@ class SparseRows:
         The result does not depend on the block, nor a row on the other rows (bit for bit on a CPU).
 
         Args:
-            table: (S, D) floating point, on any device.
+            table: (S, D) floating point, on any device; or (S - A, D) with A more rows below it.
+            below: (A, D) in the table's dtype: rows that follow the table's, without a copy of it.
             columns_at_once: Columns of the table in one block, at least 1.
 
         Returns:
@@ -206,10 +209,12 @@ class SparseRows:
         Raises:
             ValueError: If the table does not fit, or ``columns_at_once`` is below 1.
         """
-        if table.ndim != 2 or len(table) != self.columns or not table.is_floating_point():
+        below = table[:0] if below is None else below.detach()
+        rows = len(table) + len(below)
+        if table.ndim != 2 or rows != self.columns or not table.is_floating_point():
             raise ValueError(
-                f"table of shape {tuple(table.shape)} and dtype {table.dtype} for {self.columns} "
-                f"columns; give a floating-point table ({self.columns}, D)"
+                f"table of {rows} rows, shape {tuple(table.shape)} and dtype {table.dtype} for "
+                f"{self.columns} columns; give a floating-point table ({self.columns}, D)"
             )
         if columns_at_once < 1:
             raise ValueError(f"columns_at_once={columns_at_once} is no block; give at least 1")
@@ -222,7 +227,9 @@ class SparseRows:
 
         result = table.new_zeros(len(self), table.shape[1])
         copied = self.indices[self.indptr[single]]
-        result[single.to(device)] = table.index_select(0, copied.to(device))
+        beyond = copied >= len(table)
+        for part, first, chosen in ((table, 0, ~beyond), (below, len(table), beyond)):
+            result[single[chosen].to(device)] = part.index_select(0, (copied[chosen] - first).to(device))
         if not mixed.any():
             return result
         dtype = torch.float64 if table.dtype == torch.float64 else torch.float32
@@ -233,9 +240,13 @@ class SparseRows:
         places = mixed.to(device)
         for start in range(0, table.shape[1], columns_at_once):
             block = slice(start, start + columns_at_once)
+            width = min(columns_at_once, table.shape[1] - start)
+            block_rows = table.new_empty(rows, width, dtype=dtype)
+            block_rows[: len(table)] = table[:, block]
+            block_rows[len(table) :] = below[:, block]
             result[places, block] = torch.nn.functional.embedding_bag(
                 indices,
-                table[:, block].to(dtype).contiguous(),
+                block_rows,
                 offsets,
                 mode="sum",
                 per_sample_weights=weights,

@@ -133,7 +133,8 @@ def align(
     overrides = dict(overrides or {})
     if rows < len(donor):
         raise ValueError(f"{rows} rows are too few for {len(donor)} donor ids")
-    if any(n >= len(donor) or any(b >= base_rows for b in ids) for n, ids in overrides.items()):
+    inside, base_inside = range(len(donor)), range(base_rows)
+    if any(n not in inside or any(b not in base_inside for b in overrides[n]) for n in overrides):
         raise ValueError(f"overrides name ids beyond the vocabularies: {overrides}")
     kind = np.full(rows, Kind.UNUSED, dtype=np.uint8)
     source = np.full(rows, -1, dtype=np.int64)

@@ -13,6 +13,9 @@ from tokenizers import Tokenizer
 from tokswap.vocabulary.spelling import is_isolated, steps, to_byte_level
 from tokswap.vocabulary.tokens import Vocabulary
 
+MARK = "▁"
+"""SentencePiece's mark for the space, which its tokenizers cannot tell from the character."""
+
 
 def cut(vocabulary: Vocabulary, data: Sequence[bytes]) -> list[list[int]]:
     """Cut each byte string into tokens of a vocabulary.
@@ -66,7 +69,11 @@ def _without_prefix(part: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "Metaspace": {"prepend_scheme": "never"},
     }
     if part["type"] == "Sequence":
-        return {**part, "pretokenizers": [_without_prefix(item) for item in part["pretokenizers"]]}
+        inner = part["pretokenizers"]
+        if "Metaspace" in {item["type"] for item in inner}:
+            # What splits at spaces throws them away, and counts on the dummy space for the mark.
+            inner = [item for item in inner if item["type"] != "WhitespaceSplit"]
+        return {**part, "pretokenizers": [_without_prefix(item) for item in inner]}
     return {**part, **changes.get(part["type"], {})}
 
 
@@ -96,8 +103,13 @@ def _cut_text(
 ) -> list[list[int]]:
     """Cut runs of whole characters as text, and every other byte by its byte token."""
     runs: list[tuple[int, str]] = []
+    marks = vocabulary.alphabet == "sentencepiece"
     for number, item in enumerate(data):
-        runs += [(number, run) for run in _runs(item.decode(errors="surrogateescape"))]
+        text = item.decode(errors="surrogateescape")
+        if marks and MARK in text:
+            escaped = MARK.encode().decode("ascii", errors="surrogateescape")
+            text = text.replace(MARK, escaped)
+        runs += [(number, run) for run in _runs(text)]
     texts = [run if _is_whole(run) else "" for _, run in runs]
     found: list[list[int]] = [[] for _ in data]
     for (number, run), encoding in zip(runs, tokenizer.encode_batch(texts), strict=True):

@@ -1,9 +1,11 @@
 """Special tokens: which role each plays, and which base token it takes its row from."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
+
+from tokswap.errors import VocabularyError
 
 ROLES = ("eos", "bos", "pad", "sep", "cls", "mask", "unk")
 """Roles, the weightiest first: a token with several roles is matched by the first of them.
@@ -17,7 +19,10 @@ STAND_INS = {"bos": "cls", "cls": "bos", "eos": "sep", "sep": "eos"}
 
 
 def read_roles(
-    files: Mapping[str, Path], config: Mapping[str, Any] | None, ids: Mapping[str, int]
+    files: Mapping[str, Path],
+    config: Mapping[str, Any] | None,
+    ids: Mapping[str, int],
+    text: Collection[int] = (),
 ) -> dict[str, int]:
     """Read which token plays which role.
 
@@ -28,19 +33,24 @@ def read_roles(
         files: Paths of the tokenizer's files by file name.
         config: The model's config.json, or None.
         ids: Ids of all tokens by their strings.
+        text: Ids of tokens that are text: no id in config.json gives them a role, because
+            libraries write default ids there that have nothing to do with the tokenizer.
 
     Returns:
         Token id by role; roles that nobody plays are absent.
+
+    Raises:
+        VocabularyError: If one of the files is no JSON object.
     """
     roles: dict[str, int] = {}
     for file in ("tokenizer_config.json", "special_tokens_map.json"):
-        said = json.loads(files[file].read_text(encoding="utf-8")) if file in files else {}
+        said = _read_object(files[file]) if file in files else {}
         for role in ROLES:
             token = said.get(f"{role}_token")
             string = token.get("content") if isinstance(token, dict) else token
             if isinstance(string, str) and string in ids:
                 roles.setdefault(role, ids[string])
-    known = set(ids.values())
+    known = set(ids.values()) - set(text)
     for level in levels(config or {}):
         for role in ROLES:
             value = level.get(f"{role}_token_id")
@@ -48,6 +58,16 @@ def read_roles(
             if isinstance(number, int) and number in known:
                 roles.setdefault(role, number)
     return roles
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise VocabularyError(f"{path.name} is not valid ({error}); fetch it again") from error
+    if not isinstance(said, dict):
+        raise VocabularyError(f"{path.name} is not valid (no JSON object); fetch it again")
+    return said
 
 
 def levels(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -78,17 +98,22 @@ def match_special(
     eos = roles.get("eos")
     for number, string in strings.items():
         found[number] = (None, "no counterpart")
+        kept_from = _only_open(base_roles) if number == eos else set()
         same = base_strings.get(string)
-        if same is not None and not (number == eos and _only_opens(same, base_roles)):
+        if same is not None and same not in kept_from:
             found[number] = (same, "string")
         played = [role for role in ROLES if roles.get(role) == number]
         for role in [*played, *(STAND_INS[role] for role in played if role in STAND_INS)]:
-            if role in base_roles:
+            if role in base_roles and base_roles[role] not in kept_from:
                 found[number] = (base_roles[role], f"role {role}")
                 break
     return found
 
 
-def _only_opens(number: int, base_roles: Mapping[str, int]) -> bool:
-    closes = {base_roles[role] for role in ("eos", "sep") if role in base_roles}
-    return number in {base_roles.get("bos"), base_roles.get("cls")} - closes
+def _only_open(base_roles: Mapping[str, int]) -> set[int]:
+    """Return the base tokens that open texts and never close them."""
+    opens, closes = (
+        {base_roles[role] for role in roles if role in base_roles}
+        for roles in (("bos", "cls"), ("eos", "sep"))
+    )
+    return opens - closes

@@ -123,7 +123,8 @@ def load_vocabulary(
             open.
 
     Raises:
-        VocabularyError: If tokenizer.json is missing, malformed, or of an unknown kind.
+        VocabularyError: If tokenizer.json is missing, malformed, or of an unknown kind, or a file
+            beside it is malformed.
     """
     if "tokenizer.json" not in files:
         raise VocabularyError(
@@ -158,10 +159,16 @@ def load_vocabulary(
         # apply to it; SentencePiece writes the space mark in added tokens too.
         literal = token["special"] or alphabet != "sentencepiece"
         spelt[number] = token["content"].encode() if literal else spell(token["content"])
-    roles = read_roles(files, config, {string: number for number, string in strings.items()})
+    unknown = _unknown(model, table)
+    text = spelt.keys() - added.keys() - unknown
+    try:
+        ids = {string: number for number, string in strings.items()}
+        roles = read_roles(files, config, ids, text)
+    except VocabularyError as error:
+        raise VocabularyError(f"{name}: {error}") from error
     special = {number for number, token in added.items() if token["special"]}
     special |= {roles[role] for role in ("bos", "eos", "pad", "unk") if role in roles}
-    special |= _unknown(model, table)
+    special |= unknown
     fallback = (
         {number for string, number in table.items() if BYTE_FALLBACK.fullmatch(string)}
         if alphabet == "sentencepiece"

@@ -1,0 +1,97 @@
+"""The keys of a recipe as tables, read from its fields: ``python -m tokswap.report.keys``.
+
+recipes/README.md holds what this prints; a test compares the two.
+"""
+
+import types
+from collections.abc import Iterator
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from tokswap.methods import METHODS
+from tokswap.recipe import EvalPart, Recipe, TokenizerPart, TokenOverride
+
+PARTS: dict[str, type[BaseModel]] = {
+    "": Recipe,
+    "tokenizer.": TokenizerPart,
+    "tokenizer.tokens.TOKEN.": TokenOverride,
+    "eval.": EvalPart,
+}
+"""The mappings of a recipe by what stands before their keys."""
+
+WORDS = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    list: "list",
+}
+BOUNDS = {"gt": "over {}", "ge": "at least {}", "lt": "under {}", "le": "at most {}"}
+
+
+def recipe_keys() -> str:
+    """Write every key of a recipe, and every setting of the methods, as two Markdown tables."""
+    keys = [
+        _row(prefix + name, field)
+        for prefix, part in PARTS.items()
+        for name, field in part.model_fields.items()
+    ]
+    settings = [
+        _row(name, field, first=f"`{method}`")
+        for method, kind in METHODS.items()
+        for name, field in kind.model_fields.items()
+    ]
+    return "\n".join(
+        [
+            "| key | value | default | meaning |",
+            "|---|---|---|---|",
+            *keys,
+            "",
+            "| `method` | key under `parameters` | value | default | meaning |",
+            "|---|---|---|---|---|",
+            *settings,
+        ]
+    )
+
+
+def _row(key: str, field: FieldInfo, first: str | None = None) -> str:
+    default = _default(field)
+    cells = [f"`{key}`", _values(field), default, field.description or ""]
+    return f"| {' | '.join(([first] if first else []) + cells)} |"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "needed"
+    value = field.get_default(call_default_factory=True)
+    if value is None or isinstance(value, (BaseModel, dict, list)):
+        return "–"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _values(field: FieldInfo) -> str:
+    words = " or ".join(dict.fromkeys(_kinds(field.annotation)))
+    bounds = [
+        text.format(f"{limit:g}")
+        for part in field.metadata
+        for bound, text in BOUNDS.items()
+        if (limit := getattr(part, bound, None)) is not None
+    ]
+    return ", ".join([words, *bounds])
+
+
+def _kinds(annotation: Any) -> Iterator[str]:
+    origin = get_origin(annotation)
+    if origin is Literal:
+        yield ", ".join(f"`{value}`" for value in get_args(annotation))
+    elif origin in {Union, types.UnionType}:
+        for part in get_args(annotation):
+            yield from _kinds(part)
+    elif annotation is not types.NoneType:
+        yield WORDS.get(origin or annotation, "mapping")
+
+
+if __name__ == "__main__":
+    print(recipe_keys())  # noqa: T201 - the module's work when run
