@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test check format models benchmark clean
+.PHONY: help demo test check figures models format clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -14,6 +14,9 @@ help: ## list the targets
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
+demo: .venv/.installed ## set up, then transplant one bundled model onto the other's tokenizer
+	$(BIN)/tokswap transplant --base tiny-llama --donor tiny-mistral --out out/demo --overwrite
+
 check: .venv/.installed ## lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -21,6 +24,12 @@ check: .venv/.installed ## lint and types
 
 test: check ## set up, then lint, types and all tests
 	$(BIN)/pytest
+
+figures: .venv/.installed ## the README's table of methods
+	$(BIN)/python benchmarks/methods.py
+
+models: .venv/.installed ## train the bundled models anew (about 40 minutes)
+	$(BIN)/python -m tokswap.bundled.train
 
 format: .venv/.installed ## format the sources, mend what the linter can
 	$(BIN)/ruff format .

@@ -11,9 +11,9 @@ Each DIR holds tokenizer.json and tokenizer_config.json, as those of Llama 3 and
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
-import resource
 import shutil
 import subprocess
 import sys
@@ -119,14 +119,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=said.folder) as work:
         folder = Path(work) / "base"
         folder.mkdir()
-        build(folder, said.base_tokenizer, said.layers)
+        # A child builds it: a process counts the memory of the one that started it as its own.
+        builder = multiprocessing.get_context("spawn").Process(
+            target=build, args=(folder, said.base_tokenizer, said.layers)
+        )
+        builder.start()
+        builder.join()
         table = VOCABULARY * WIDTH * 2 / 2**20
         print(f"checkpoint of {sum(f.stat().st_size for f in folder.iterdir()) / 1e9:.2f} GB")
         print(f"one embedding table: {table:.0f} MB")
         for line in report(said.runs, folder, said.donor_tokenizer):
             print(line, flush=True)
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"(this script itself, which built the checkpoint: peak {own:.0f} MB)")
 
 
 if __name__ == "__main__":

@@ -73,7 +73,8 @@ def user_aliases() -> dict[str, str]:
     try:
         said = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise NameUnknownError(f"{path} is not valid YAML ({error}); mend or remove it") from error
+        reason = " ".join(str(error).split())
+        raise NameUnknownError(f"{path} is not valid YAML ({reason}); mend or remove it") from error
     if not isinstance(said, dict) or not all(isinstance(v, str) for v in [*said, *said.values()]):
         raise NameUnknownError(f"{path} must map names to names, like `llama: org/model`; mend it")
     return said
@@ -99,7 +100,7 @@ def resolve(name: str) -> Location:
     if target in BUNDLED:
         return Location(name, "bundled", str(BUNDLED_FOLDER / target))
     folder = Path(target).expanduser()
-    if folder.is_dir():
+    if target and folder.is_dir():  # an empty name is an unset variable, not this folder
         return Location(name, "folder", str(folder))
     if folder.is_file():
         raise NameUnknownError(f"{name!r} is a file; give the folder that holds the model")

@@ -181,7 +181,7 @@ class Plan:
 
         try:
             with safe_open(path, framework="pt") as file:
-                about = json.loads((file.metadata() or {})["tokswap_plan"])
+                about = dict(json.loads((file.metadata() or {})["tokswap_plan"]))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             if about.pop("format") != FORMAT:
                 raise CheckpointError(f"{path} is a plan of another version; make it again")

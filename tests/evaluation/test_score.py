@@ -2,6 +2,7 @@ import inspect
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from tokswap.errors import EvaluationError
 from tokswap.evaluation import losses
 from tokswap.evaluation.load import load_for_scoring
 from tokswap.evaluation.score import Score, score_model
+from tokswap.evaluation.streaming import stream_ids
 from tokswap.evaluation.texts import Text
 
 LONG = "The quick brown fox jumps over the lazy dog, and naïve 😀 it sleeps 365 days.\n" * 3
@@ -130,12 +132,12 @@ def test_batches_are_as_large_as_asked(byte_level: Tokenizer, text_of: Make) -> 
 def test_logits_held_at_once_are_bounded(
     llama: LlamaForCausalLM, byte_level: Tokenizer, text_of: Make, monkeypatch: Any
 ) -> None:
-    expected = score(llama, byte_level, text_of(LONG))
+    expected = score(llama, byte_level, text_of(LONG * 3))
     rows = byte_level.get_vocab_size()
     monkeypatch.setattr(losses, "LOGITS_BYTES", 2 * 16 * rows * 4)
     taken: list[torch.Size] = []
     hook = llama.lm_head.register_forward_hook(lambda *args: taken.append(args[2].shape))
-    found = score(llama, byte_level, text_of(LONG))
+    found = score(llama, byte_level, text_of(LONG * 3))
     hook.remove()
     # Two windows at a time, and of them only the positions that are asked.
     assert {tuple(shape) for shape in taken} >= {(1, 32, rows), (2, 16, rows)}
@@ -221,6 +223,32 @@ def test_without_a_start_token_the_first_token_is_left_out(
     assert found.bytes == len((SHORT + LONG).encode()) - missed
     unknown = score(Uniform(512), byte_level, text_of(SHORT, LONG), start_id=None)
     assert unknown.bytes == len((SHORT + LONG).encode())
+
+
+def test_a_text_of_which_nothing_is_predicted_is_refused(
+    sentencepiece: Tokenizer, text_of: Make
+) -> None:
+    # The dummy space takes the only byte away, and what stands for it is asked for no byte.
+    assert len(sentencepiece.encode("\n").ids) == 2
+    lengths = torch.ones(sentencepiece.get_vocab_size(), dtype=torch.long)
+    model = Uniform(sentencepiece.get_vocab_size())
+    with pytest.raises(EvaluationError, match="nothing to score"):
+        score(model, sentencepiece, text_of("\n"), start_id=None, token_bytes=lengths)
+
+
+@pytest.mark.parametrize("start_id", [0, None])
+def test_a_long_document_is_scored_as_a_stream(
+    llama: LlamaForCausalLM,
+    byte_level: Tokenizer,
+    text_of: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    start_id: int | None,
+) -> None:
+    texts = (text_of(LONG * 3, "", SHORT),)
+    settings = {"start_id": start_id, "token_bytes": lengths_of(byte_level)}
+    expected = score(llama, byte_level, *texts, **settings)
+    monkeypatch.setattr("tokswap.evaluation.score.stream_ids", partial(stream_ids, piece=100))
+    assert score(llama, byte_level, *texts, **settings) == expected
 
 
 def test_unknown_tokens_are_counted(byte_level: Tokenizer, text_of: Make) -> None:

@@ -73,7 +73,7 @@ def test_a_fault_at_the_end_shows_at_once(tmp_path: Path, monkeypatch: Any) -> N
 
 
 def test_a_folder_is_read_row_by_row(tmp_path: Path) -> None:
-    rows = [{"text": "one", "other": "x"}, {"text": ""}, {"text": None}, {"text": "zwei ü"}]
+    rows = [{"text": None, "other": "x"}, {"text": "one"}, {"text": ""}, {"text": "zwei ü"}]
     source = folder(tmp_path / "corpus", train=[{"text": "not this", "other": "y"}], test=rows)
     text = dataset_text(source)
     assert text.name == "corpus (test)"
@@ -155,12 +155,14 @@ def test_what_cannot_be_opened_gives_one_line(
     assert "\n" not in str(caught.value)
 
     def unreachable(*args: Any, **kwargs: Any) -> None:
+        assert not datasets.is_progress_bar_enabled()
         raise ConnectionError("Couldn't reach 'some/thing' on the Hub\nat all")
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
     message = "'some/thing' cannot be opened: Couldn't reach 'some/thing' on the Hub at all; check"
     with pytest.raises(EvaluationError, match=message):
         dataset_text("some/thing")
+    assert datasets.is_progress_bar_enabled()
     assert capfd.readouterr() == ("", "")
 
 

@@ -1,4 +1,4 @@
-"""Small tokenizers of every alphabet, made in the process; and the real ones beside the checkout."""
+"""Small tokenizers of every alphabet, made in the process; real ones from beside the checkout."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -29,6 +29,7 @@ LLAMA3_CUT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+UNKNOWN: dict[str, Any] = {"unk_token": "<unk>"}
 SENTENCEPIECE_SPECIAL = ["<unk>", "<s>", "</s>"]
 WORDPIECE_TOKENS = [
     "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "there", "play", "##ing", "##er", "##s",
@@ -75,7 +76,7 @@ def sentencepiece(form: str) -> Tokenizer:
         scored = [(token, 0.0 if n < 259 else -float(n)) for token, n in vocab.items()]
         model: Any = models.Unigram(scored, unk_id=0, byte_fallback=True)
     else:
-        model = models.BPE(vocab, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+        model = models.BPE(vocab, merges, fuse_unk=True, byte_fallback=True, **UNKNOWN)
     tokenizer = Tokenizer(model)
     if form == "prepend":
         marks = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
@@ -95,7 +96,7 @@ def sentencepiece(form: str) -> Tokenizer:
 
 def wordpiece() -> Tokenizer:
     vocab = {token: number for number, token in enumerate(WORDPIECE_TOKENS)}
-    tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordPiece(vocab, **{**UNKNOWN, "unk_token": "[UNK]"}))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()

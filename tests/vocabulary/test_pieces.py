@@ -44,7 +44,7 @@ def test_pieces_join_to_the_bytes(small: Load, name: str) -> None:
     assert [joined(small(name), ids) for ids in cut(small(name), data)] == data
 
 
-@pytest.mark.parametrize("name", ["byte-level", "split", "prepend", "metaspace", "unigram"])
+@pytest.mark.parametrize("name", ["byte-level", "split", "prepend", "metaspace"])
 def test_marks_of_another_alphabet_are_plain_text(small: Load, name: str) -> None:
     data = ["▁".encode(), "▁the".encode(), "a▁▁b".encode(), "Ġthe".encode(), b"<0x41>", b"<s>"]
     assert [joined(small(name), ids) for ids in cut(small(name), data)] == data

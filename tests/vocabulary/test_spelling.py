@@ -97,7 +97,7 @@ def context(data: bytes) -> tuple[bytes, bytes]:
 
 @pytest.mark.parametrize("name", REAL)
 def test_an_encoded_text_is_its_tokens_bytes(real: Callable[[str], Vocabulary], name: str) -> None:
-    text = "The naïve café has 1,234 seats.\n\n\tПривет, こんにちは! 🦊  two spaces\r\nÅ\u0301 \u00a0end "
+    text = "The naïve café has 1,234 seats.\n\n\tЖизнь, こんにちは! 🦊  two\r\nÅ\u0301 \u00a0end "
     assert joined(real(name), text) == text.encode()
 
 
@@ -174,7 +174,7 @@ def test_plain_text_has_no_marks() -> None:
     ],
 )
 def test_ends_of_words_are_refused(said: dict[str, object]) -> None:
-    with pytest.raises(VocabularyError, match="ends of words .*end_of_word_suffix.* use a"):
+    with pytest.raises(VocabularyError, match=r"ends of words .*end_of_word_suffix.* use a"):
         spelling_of(said)
 
 

@@ -121,9 +121,11 @@ class HubFiles:
 
         try:
             return Path(hf_hub_download(self.location.target, name, revision=self.revision))
-        except HfHubHTTPError as error:
-            raise self._explained(error) from error
-        except OSError as error:
+        except Exception as error:
+            if isinstance(error, HfHubHTTPError) and not _is_outage(error):
+                raise self._explained(error) from error
+            if not _is_outage(error):
+                raise
             raise NameUnknownError(
                 f"{name} of {self._called()} cannot be fetched ({type(error).__name__}); check the "
                 "network and the free disk space, then run again: what was fetched is kept"

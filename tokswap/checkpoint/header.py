@@ -75,7 +75,7 @@ def read_header(path: Path) -> Header:
         said = json.loads(raw)
         metadata = {str(k): str(v) for k, v in said.pop("__metadata__", {}).items()}
         tensors = {name: _tensor_info(entry) for name, entry in said.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} has a malformed header ({error}); fetch it again") from error
     tensors = dict(sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)))
     position = 0
@@ -93,8 +93,12 @@ def read_header(path: Path) -> Header:
 
 
 def _tensor_info(entry: Mapping[str, Any]) -> TensorInfo:
-    begin, end = entry["data_offsets"]
-    return TensorInfo(entry["dtype"], tuple(int(n) for n in entry["shape"]), int(begin), int(end))
+    dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or not all(
+        type(n) is int and n >= 0 for n in (*shape, begin, end)
+    ):
+        raise ValueError(f"an entry with dtype {dtype}, shape {shape}, offsets {[begin, end]}")
+    return TensorInfo(dtype, tuple(shape), begin, end)
 
 
 def pack_header(

@@ -17,7 +17,7 @@ class TokenIds:
     def __init__(self, alignment: Alignment) -> None:
         self.alignment = alignment
         self._new: dict[int, int] = {}
-        for kind in (Kind.SPECIAL, Kind.SHARED, Kind.OVERRIDE):
+        for kind in (Kind.SPECIAL, Kind.SHARED, Kind.OVERRIDE, Kind.UNUSED):
             for number in alignment.ids(kind).tolist():
                 source = int(alignment.source[number])
                 if source >= 0:
@@ -81,8 +81,10 @@ def _patch_ids(key: str, value: Any, ids: TokenIds, dropped: list[str]) -> Any:
             dropped.append(f"{key}: {number}")
         elif mapped not in new:
             new.append(mapped)
-    own = ids.alignment.donor.roles.get(role) if role in ROLES else None
-    if own is not None and own not in new:
+    base, donor = ids.alignment.base, ids.alignment.donor
+    own = donor.roles.get(role) if role in ROLES else None
+    # A base on its own tokenizer keeps what it says, even where the tokenizer says another token.
+    if own is not None and own not in new and base.sha256 != donor.sha256:
         new.insert(0, own)
     if isinstance(value, list):
         return new

@@ -103,8 +103,8 @@ class Checkpoint:
             shards = self.read_json(INDEX).get("weight_map")
             if not isinstance(shards, dict) or not shards:
                 raise CheckpointError(f"{self.name}: {INDEX} has no weight_map; fetch it again")
-            for file in set(shards.values()):
-                if Path(str(file)).name != file or not str(file).endswith(".safetensors"):
+            for file in dict.fromkeys(map(str, shards.values())):
+                if Path(file).name != file or not file.endswith(".safetensors"):
                     raise CheckpointError(
                         f"{self.name}: {INDEX} names {file!r}, which is no safetensors file in the "
                         "folder; do not trust this checkpoint"

@@ -104,7 +104,7 @@ def staging(target: Path) -> Iterator[Path]:
     Raises:
         OutputError: If a folder cannot be created there.
     """
-    target = target.absolute()
+    target = target.resolve()  # the folder that a link leads to is replaced, not the link
     stage = target.parent / f".{target.name}.{secrets.token_hex(4)}.partial"
     try:
         stage.mkdir(parents=True)
@@ -156,7 +156,7 @@ def write_weights(folder: Path, base: Checkpoint, replace: Mapping[str, Replacem
                 _write_shard(reader, writer, base.header(shard), replace, advance)
     if INDEX in base.files.names:
         index = base.read_json(INDEX)
-        if "total_size" in index.get("metadata", {}):
+        if isinstance((index.get("metadata") or {}).get("total_size"), int):
             change = sum(new.size - _size(base, name) for name, new in replace.items())
             index["metadata"]["total_size"] += change
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
@@ -182,7 +182,12 @@ def _write_shard(
     writer.write(pack_header(entries, header.metadata))
     for name, info in header.tensors.items():
         if name in replace:
-            writer.write(tensor_bytes(replace[name].make()))
+            data = tensor_bytes(replace[name].make())
+            if data.nbytes != replace[name].size:
+                raise ValueError(
+                    f"{name!r} has {data.nbytes} bytes, {replace[name].size} were said"
+                )
+            writer.write(data)
             advance(info.end - info.begin)
             continue
         reader.seek(header.start + info.begin)

@@ -62,7 +62,7 @@ def load_for_scoring(
             f"{folder} lacks {len(lacking)} weights of its model, or has them in another shape, "
             f"among them {min(lacking)}; write or download the folder again"
         )
-    return model.to(place).eval(), tokenizer
+    return model.to(place), tokenizer  # from_pretrained has set it to evaluation
 
 
 def default_window(config: Any) -> tuple[int, int]:

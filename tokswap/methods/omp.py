@@ -54,14 +54,19 @@ class OMP(Method):
         from tokswap.solvers.sparse import SparseRows
 
         table = self._donor_table(problem)
-        anchors = _trained(table, problem.alignment.anchors)
+        anchors = _trained(problem, table)
         self._check(problem, len(anchors), table.shape[1])
         solved = [place for place, number in enumerate(problem.ids) if number < len(table)]
-        targets = _rows(table, np.array([problem.ids[p] for p in solved]), problem.device)
-        atoms = _rows(table, anchors, problem.device)
+        targets = _rows(problem, table, np.array([problem.ids[p] for p in solved]))
+        atoms = _rows(problem, table, anchors).to(problem.device)
         with bar(f"omp, {problem.role} rows", len(solved)) as advance:
             indices, weights = orthogonal_matching_pursuit(
-                targets, atoms, self.k, normalize=self.normalize, rtol=self.rtol, progress=advance
+                targets.to(problem.device),
+                atoms,
+                self.k,
+                normalize=self.normalize,
+                rtol=self.rtol,
+                progress=advance,
             )
         found = SparseRows.from_padded(indices.cpu(), weights.cpu(), len(anchors))
         base_ids = torch.from_numpy(problem.alignment.source[anchors])
@@ -99,24 +104,32 @@ class OMP(Method):
             )
 
 
-def _trained(table: "Tensor", anchors: Ids) -> Ids:
+def _trained(problem: Problem, table: "Tensor") -> Ids:
     """Leave out anchors whose donor row is missing, or so short that it was never trained.
 
     By angle such a row may be chosen, and its weight would be the inverse of its length.
     """
     import torch
 
+    anchors = problem.alignment.anchors
     anchors = anchors[anchors < len(table)]
-    lengths = _rows(table, anchors, "cpu").norm(dim=1)
+    lengths = _rows(problem, table, anchors).norm(dim=1)
     return (
         anchors[(lengths > SHORTEST * torch.median(lengths)).numpy()] if len(anchors) else anchors
     )
 
 
-def _rows(table: "Tensor", ids: Ids, device: str) -> "Tensor":
+def _rows(problem: Problem, table: "Tensor", ids: Ids) -> "Tensor":
     import torch
 
-    return table.index_select(0, torch.from_numpy(ids.astype(np.int64))).float().to(device)
+    rows = table.index_select(0, torch.from_numpy(ids.astype(np.int64))).float()
+    if not bool(torch.isfinite(rows).all()):
+        raise MethodError(
+            f"omp cannot work with the {problem.role} rows of {problem.alignment.donor.name!r}, "
+            "which hold NaN or infinite values; fetch them again, or choose a method that needs "
+            "no donor, such as pieces"
+        )
+    return rows
 
 
 def _part(problem: Problem, places: list[int]) -> Problem:

@@ -1,0 +1,162 @@
+"""Where transformers' own checkpoints keep their vocabulary."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from tokswap.checkpoint.layout import Layout, check_sizes, find_layout
+from tokswap.checkpoint.source import Checkpoint
+from tokswap.errors import CheckpointError
+
+LLAMA = {
+    "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "num_key_value_heads": 1, "vocab_size": 37, "max_position_embeddings": 16,
+}  # fmt: skip
+GPT2 = {"n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 16, "vocab_size": 37}
+PHI = {**LLAMA, "num_key_value_heads": 2}
+NEOX = {key: value for key, value in LLAMA.items() if key != "num_key_value_heads"}
+
+Save = Callable[..., Path]
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Save:
+    """Save a random model as transformers does."""
+
+    def write(kind: str, dtype: torch.dtype = torch.float32, **settings: Any) -> Path:
+        config = getattr(transformers, f"{kind}Config")(**settings)
+        model: Any = transformers.AutoModelForCausalLM.from_config(config)
+        model.to(dtype).save_pretrained(tmp_path)
+        return tmp_path
+
+    return write
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, Any]]) -> None:
+    path = folder / "model.safetensors"
+    save_file(change(load_file(path)), path, metadata={"format": "pt"})
+
+
+def of(folder: Path) -> Layout:
+    found = find_layout(Checkpoint.open(str(folder)))
+    assert check_sizes(Checkpoint.open(str(folder)), found) == (37, 8)
+    return found
+
+
+EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
+
+def test_an_untied_llama(save: Save) -> None:
+    found = of(save("Llama", torch.bfloat16, **LLAMA, tie_word_embeddings=False))
+    assert found == Layout(input=EMBED, output=HEAD, copies=(), bias=None, tied=False)
+    assert found.tensors == (EMBED, HEAD)
+
+
+def test_a_tied_llama(save: Save) -> None:
+    found = of(save("Llama", **LLAMA, tie_word_embeddings=True))
+    assert found == Layout(input=EMBED, output=EMBED, copies=(), bias=None, tied=True)
+    assert found.tensors == (EMBED,)
+
+
+def test_a_tied_head_that_was_stored_all_the_same(save: Save) -> None:
+    folder = save("Llama", **LLAMA, tie_word_embeddings=True)
+    rewrite(folder, lambda tensors: tensors | {HEAD: tensors[EMBED].clone()})
+    found = of(folder)
+    assert found == Layout(input=EMBED, output=EMBED, copies=(HEAD,), bias=None, tied=True)
+    assert found.tensors == (EMBED, HEAD)
+
+
+@pytest.mark.parametrize("prefix", ["transformer.", ""])
+def test_gpt2_with_and_without_the_prefix(save: Save, prefix: str) -> None:
+    folder = save("GPT2", **GPT2)
+    rewrite(folder, lambda tensors: {
+        prefix + name.removeprefix("transformer."): tensor for name, tensor in tensors.items()
+    })  # fmt: skip
+    found = of(folder)
+    name = f"{prefix}wte.weight"
+    assert found == Layout(input=name, output=name, copies=(), bias=None, tied=True)
+
+
+def test_phi_has_a_bias(save: Save) -> None:
+    found = of(save("Phi", **PHI))
+    assert found == Layout(input=EMBED, output=HEAD, copies=(), bias="lm_head.bias", tied=False)
+    assert found.tensors == (EMBED, HEAD, "lm_head.bias")
+
+
+def test_a_head_under_its_older_name(save: Save) -> None:
+    folder = save("GPTNeoX", **NEOX)
+    stored = load_file(folder / "model.safetensors")
+    old = {n.replace("lm_head", "embed_out"): t for n, t in stored.items()}
+    rewrite(folder, lambda _: old)
+    found = of(folder)
+    assert found.input == "gpt_neox.embed_in.weight"
+    assert found.output == "embed_out.weight"
+
+
+def test_an_unknown_tensor_of_the_vocabularys_size_is_refused_by_name(save: Save) -> None:
+    folder = save("Llama", **LLAMA)
+    rewrite(folder, lambda tensors: tensors | {"model.freq_map": torch.zeros(3, 37)})
+    with pytest.raises(CheckpointError, match=r"model\.freq_map \(3, 37\) has .*size 37.*not supp"):
+        of(folder)
+
+
+def test_a_size_that_means_something_else_as_well_is_let_pass(save: Save) -> None:
+    of(save("Llama", **{**LLAMA, "intermediate_size": 37}))
+
+
+def test_tables_of_different_sizes_are_refused(save: Save) -> None:
+    folder = save("Llama", **LLAMA)
+    rewrite(folder, lambda tensors: tensors | {HEAD: torch.zeros(40, 8)})
+    with pytest.raises(CheckpointError, match=rf"{HEAD} has 40 rows and {EMBED} has 37"):
+        of(folder)
+
+
+def test_a_model_without_its_embedding_is_refused(save: Save) -> None:
+    folder = save("Llama", **LLAMA)
+    rewrite(folder, lambda tensors: {n: t for n, t in tensors.items() if n != EMBED})
+    with pytest.raises(CheckpointError, match=rf"stores no embedding under {EMBED}"):
+        of(folder)
+
+
+def test_an_untied_model_without_its_head_is_refused(save: Save) -> None:
+    folder = save("Llama", **LLAMA)
+    rewrite(folder, lambda tensors: {n: t for n, t in tensors.items() if n != HEAD})
+    with pytest.raises(CheckpointError, match=rf"not tied .* stores no {HEAD}.* plain checkpoint"):
+        of(folder)
+
+
+def test_quantised_tables_are_refused(save: Save) -> None:
+    folder = save("Llama", **LLAMA)
+    rewrite(folder, lambda tensors: tensors | {EMBED: tensors[EMBED].to(torch.int8)})
+    with pytest.raises(CheckpointError, match=rf"stores {EMBED} as I8; quantised"):
+        of(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model_type": "no-such-model"},
+        {"model_type": None},
+        {"num_attention_heads": "many"},
+        {"num_attention_heads": 0},
+        {"hidden_size": -8},
+        {"model_type": "clip_vision_model"},
+        {"auto_map": {"AutoConfig": "code.Config"}, "model_type": "their-own"},
+    ],
+    ids=lambda changes: "-".join(f"{key}={value}" for key, value in changes.items()),
+)
+def test_a_model_that_transformers_cannot_build_is_refused(
+    save: Save, changes: dict[str, Any]
+) -> None:
+    folder = save("Llama", **LLAMA)
+    path = folder / "config.json"
+    config = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"which the installed transformers cannot build"):
+        of(folder)

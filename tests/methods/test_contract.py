@@ -1,0 +1,137 @@
+"""What every method promises, whatever it does."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from tokswap.errors import MethodError
+from tokswap.methods import DEFAULT, METHODS, Method, Problem
+from tokswap.solvers.sparse import SparseRows
+from tokswap.vocabulary.align import Alignment
+
+SETTINGS = {"omp": {"k": 6}}
+RANDOM = {"normal"}
+"""Methods whose rows depend on which rows are asked for beside them."""
+
+every_method = pytest.mark.parametrize("name", METHODS)
+Ask = Callable[..., Problem]
+
+
+def method(name: str) -> Method:
+    return METHODS[name](**SETTINGS.get(name, {}))
+
+
+def dense(answer: SparseRows | Tensor) -> Tensor:
+    """The answer as a matrix: weights (M, S + 1), or rows (M, D)."""
+    if isinstance(answer, Tensor):
+        return answer
+    matrix = torch.zeros(len(answer), answer.columns)
+    for row in range(len(answer)):
+        for column, weight in answer.row(row):
+            matrix[row, column] = weight
+    return matrix
+
+
+@pytest.fixture(scope="session")
+def ids(alignment: Alignment) -> list[int]:
+    """Missing tokens from everywhere in the vocabulary."""
+    return [int(number) for number in alignment.missing[::37]]
+
+
+@every_method
+@pytest.mark.parametrize("role", ["input", "output"])
+def test_gives_a_finite_row_for_each_token(
+    name: str, role: str, ask: Ask, ids: list[int], base_table: Tensor
+) -> None:
+    answer = method(name).fill(ask(ids, role=role))
+    columns = len(base_table) + 1 if isinstance(answer, SparseRows) else base_table.shape[1]
+    rows = dense(answer)
+    assert rows.shape == (len(ids), columns)
+    assert rows.dtype == torch.float32
+    assert bool(torch.isfinite(rows).all())
+
+
+@every_method
+def test_leaves_its_inputs_alone(
+    name: str, ask: Ask, ids: list[int], alignment, base_table, donor_table
+) -> None:
+    tables, problem = (base_table, donor_table), ask(ids)
+    copies = [table.clone() for table in tables]
+    said = copy.deepcopy((problem.ids, alignment.kind, alignment.source, alignment.pieces))
+    answer = method(name).fill(problem)
+    if isinstance(answer, Tensor):
+        answer += 1  # the rows are the caller's to write to
+    assert all(torch.equal(table, kept) for table, kept in zip(tables, copies, strict=True))
+    assert problem.ids == said[0]
+    assert (alignment.kind == said[1]).all()
+    assert (alignment.source == said[2]).all()
+    assert alignment.pieces == said[3]
+
+
+@every_method
+def test_same_seed_same_rows(name: str, ask: Ask, ids: list[int]) -> None:
+    first, second = (dense(method(name).fill(ask(ids, seed=7))) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+@every_method
+@pytest.mark.parametrize("chosen", [slice(None, None, -1), slice(3, 17), slice(5, 6)])
+def test_a_row_does_not_depend_on_its_place_or_company(
+    name: str, chosen: slice, ask: Ask, ids: list[int]
+) -> None:
+    everything = dense(method(name).fill(ask(ids)))
+    some = dense(method(name).fill(ask(ids[chosen])))
+    wanted = everything[list(range(len(ids)))[chosen]]
+    assert some.shape == wanted.shape
+    if name not in RANDOM:
+        assert torch.equal(some != 0, wanted != 0)
+        torch.testing.assert_close(some, wanted, rtol=1e-4, atol=1e-6)
+
+
+@every_method
+def test_asked_for_no_rows_gives_none(name: str, ask: Ask) -> None:
+    assert len(method(name).fill(ask([]))) == 0
+
+
+@every_method
+def test_works_on_half_types(
+    name: str, ask: Ask, ids: list[int], base_table: Tensor, donor_table: Tensor
+) -> None:
+    problem = ask(ids, base=base_table.bfloat16(), donor=donor_table.bfloat16())
+    assert bool(torch.isfinite(dense(method(name).fill(problem))).all())
+
+
+@every_method
+def test_reads_the_donor_only_if_it_says_so(name: str, ask: Ask, ids: list[int]) -> None:
+    problem = ask(ids, donor=None)
+    if METHODS[name].needs_donor:
+        with pytest.raises(MethodError, match=r"needs the donor's weights .*'tiny-mistral'"):
+            method(name).fill(problem)
+    else:
+        assert len(method(name).fill(problem)) == len(ids)
+
+
+@every_method
+def test_says_what_it_is(name: str) -> None:
+    kind = METHODS[name]
+    assert name == name.lower()
+    for said in (kind.__doc__, kind.summary, kind.paper):
+        assert said
+        assert said.strip()
+    assert "\n" not in kind.summary + kind.paper
+    assert all(field.description for field in kind.model_fields.values())
+
+
+@every_method
+def test_has_defaults_and_refuses_unknown_settings(name: str) -> None:
+    METHODS[name]()
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        METHODS[name](bogus=1)
+
+
+def test_the_default_is_a_method() -> None:
+    assert DEFAULT in METHODS

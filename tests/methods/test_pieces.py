@@ -1,0 +1,57 @@
+"""The weights of the pieces, written out."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tokswap.methods import Problem
+from tokswap.methods.pieces import Pieces
+from tokswap.vocabulary.align import Alignment, align
+from tokswap.vocabulary.tokens import Vocabulary
+
+Ask = Callable[..., Problem]
+A, B, AB, C = range(4)
+BASE = ["a", "b", "ab", "c"]
+CAB, ABCAB, NONE, BAD = range(1, 5)
+DONOR = ["a", "cab", "abcab", "☃", "bad"]
+MEAN_COLUMN = 4
+
+
+@pytest.fixture
+def tiny(tiny_vocabulary: Callable[..., Vocabulary]) -> Alignment:
+    base = tiny_vocabulary("base", BASE, ("a", "b"))
+    donor = tiny_vocabulary("donor", DONOR)
+    return align(base, donor, base_rows=len(BASE), rows=len(DONOR))
+
+
+def weights(ask: Ask, tiny: Alignment, method: Pieces, number: int) -> dict[int, float]:
+    return dict(method.fill(ask([number], given=tiny)).row(0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "cab", "abcab"),
+    [
+        ({}, {C: 1 / 2, AB: 1 / 2}, {AB: 2 / 3, C: 1 / 3}),
+        ({"strategy": "mean"}, {C: 1 / 2, AB: 1 / 2}, {AB: 2 / 3, C: 1 / 3}),
+        ({"strategy": "first"}, {C: 1.0}, {AB: 1.0}),
+        ({"strategy": "last"}, {AB: 1.0}, {AB: 1.0}),
+        ({"strategy": "decayed"}, {C: 2 / 3, AB: 1 / 3}, {AB: 5 / 7, C: 2 / 7}),
+        ({"strategy": "decayed", "decay": 0.25}, {C: 4 / 5, AB: 1 / 5}, {AB: 17 / 21, C: 4 / 21}),
+        ({"strategy": "decayed", "decay": 1}, {C: 1 / 2, AB: 1 / 2}, {AB: 2 / 3, C: 1 / 3}),
+    ],
+)  # fmt: skip
+def test_weights(ask: Ask, tiny: Alignment, settings, cab, abcab) -> None:
+    assert tiny.pieces[CAB] == [C, AB]
+    assert tiny.pieces[ABCAB] == [AB, C, AB]
+    assert weights(ask, tiny, Pieces(**settings), CAB) == pytest.approx(cab)
+    assert weights(ask, tiny, Pieces(**settings), ABCAB) == pytest.approx(abcab)
+
+
+@pytest.mark.parametrize("strategy", ["mean", "first", "last", "decayed"])
+def test_a_token_without_pieces_is_the_mean(ask: Ask, tiny: Alignment, strategy: str) -> None:
+    assert tiny.pieces[NONE] == []
+    assert weights(ask, tiny, Pieces(strategy=strategy), NONE) == {MEAN_COLUMN: 1.0}
+
+
+def test_bytes_that_the_base_cannot_write_are_left_out(ask: Ask, tiny: Alignment) -> None:
+    assert weights(ask, tiny, Pieces(), BAD) == pytest.approx({B: 1 / 2, A: 1 / 2})

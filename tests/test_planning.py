@@ -1,0 +1,258 @@
+"""Making a plan: which rows are copied, which averaged, which filled, and what is solved once."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tokswap.checkpoint.source import Checkpoint
+from tokswap.errors import MethodError
+from tokswap.methods import METHODS, Method, Problem, Role
+from tokswap.plan import Plan
+from tokswap.planning import Tables, make_plan
+from tokswap.solvers.sparse import SparseRows
+from tokswap.vocabulary.align import Alignment, Kind, align
+
+D, E = 16, 24
+PADDING = 7
+"""Donor rows without a token, three more than the base has."""
+
+
+def table(rows: int, width: int, seed: int) -> Tensor:
+    return torch.randn(rows, width, generator=torch.Generator().manual_seed(seed)).bfloat16()
+
+
+def aligned(overrides: Mapping[str, list[str]] | None = None) -> Alignment:
+    base, donor = (Checkpoint.open(name).vocabulary for name in ("tiny-llama", "tiny-mistral"))
+    return align(
+        base,
+        donor,
+        base_rows=len(base) + PADDING - 3,
+        rows=len(donor) + PADDING,
+        overrides={
+            donor.find(token): [base.find(word) for word in words]
+            for token, words in (overrides or {}).items()
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def alignment() -> Alignment:
+    return aligned()
+
+
+class Loader:
+    """Tables that note which were asked for."""
+
+    def __init__(self, alignment: Alignment) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.rows = {
+            ("base", "input"): table(alignment.base_rows, D, 1),
+            ("base", "output"): table(alignment.base_rows, D, 2),
+            ("donor", "input"): table(alignment.rows, E, 3),
+            ("donor", "output"): table(alignment.rows, E, 4),
+        }
+
+    def base(self, role: Role) -> Tensor:
+        self.asked.append(("base", role))
+        return self.rows["base", role]
+
+    def donor(self, role: Role) -> Tensor:
+        self.asked.append(("donor", role))
+        return self.rows["donor", role]
+
+    def tables(self, *, tied: bool = False, donor_tied: bool = False) -> Tables:
+        return Tables(self.base, self.donor, tied=tied, donor_tied=donor_tied)
+
+
+@pytest.fixture
+def loader(alignment: Alignment) -> Loader:
+    return Loader(alignment)
+
+
+class Counting(Method):
+    """The mean, noting the roles that it was asked for."""
+
+    summary: ClassVar[str] = "for tests"
+    paper: ClassVar[str] = "none"
+    asked: ClassVar[list[Role]] = []
+
+    share: float = 1.0
+
+    def fill(self, problem: Problem) -> SparseRows:
+        self.asked.append(problem.role)
+        rows = [[problem.mean_column]] * len(problem.ids)
+        return SparseRows.from_lists(rows, [[self.share]] * len(problem.ids), problem.columns)
+
+
+class NeedsDonor(Counting):
+    needs_donor: ClassVar[bool] = True
+
+
+@pytest.fixture(autouse=True)
+def fresh_count() -> None:
+    Counting.asked.clear()
+
+
+def both(method: Method) -> dict[Role, Method]:
+    return {"input": method, "output": method}
+
+
+def mean(plan_table: Tensor, alignment: Alignment) -> Tensor:
+    return plan_table[alignment.used_base_ids].float().mean(dim=0)
+
+
+def one_row(plan: Plan, number: int) -> list[tuple[int, float]]:
+    return plan.explain(number)[1]
+
+
+def test_copied_rows_are_the_bases_bit_for_bit(alignment: Alignment, loader: Loader) -> None:
+    plan = make_plan(alignment, both(METHODS["pieces"]()), loader.tables())
+    copied = alignment.ids(Kind.SHARED, Kind.SPECIAL)
+    assert {Kind.SHARED, Kind.SPECIAL} <= {Kind(kind) for kind in alignment.kind[copied]}
+    for role in ("input", "output"):
+        rows = loader.rows["base", role]
+        assert torch.equal(plan.apply(rows, role)[copied], rows[alignment.source[copied]])
+
+
+def test_a_special_token_without_counterpart_is_the_mean_of_used_rows(
+    alignment: Alignment, loader: Loader
+) -> None:
+    plan = make_plan(alignment, both(METHODS["zero"]()), loader.tables())
+    (number,) = alignment.ids(Kind.UNMATCHED)
+    rows = loader.rows["base", "input"].float()
+    rows[alignment.base.special_ids["<|pad|>"]] = 1e6  # not a used row
+    torch.testing.assert_close(plan.apply(rows)[number], mean(rows, alignment))
+
+
+def test_ids_without_a_token_take_the_bases_spare_rows_then_the_mean(
+    alignment: Alignment, loader: Loader
+) -> None:
+    plan = make_plan(alignment, both(METHODS["zero"]()), loader.tables())
+    unused = alignment.ids(Kind.UNUSED)
+    assert len(unused) == PADDING
+    spare = list(range(len(alignment.base), alignment.base_rows))
+    explained = [one_row(plan, number) for number in unused]
+    assert explained[: len(spare)] == [[(number, 1.0)] for number in spare]
+    assert explained[len(spare) :] == [[(alignment.base_rows, 1.0)]] * (PADDING - len(spare))
+
+
+def test_missing_rows_are_the_methods(alignment: Alignment, loader: Loader) -> None:
+    method = METHODS["omp"](k=2)
+    # Fewer ids to solve for, and fewer anchors: the rest is called unused here.
+    some = replace(alignment, kind=alignment.kind.copy())
+    some.kind[alignment.missing[20:]] = Kind.UNUSED
+    tables = loader.tables()
+    plan = make_plan(some, both(method), tables)
+    for role in ("input", "output"):
+        asked = tables.problem(role, some, [int(n) for n in some.missing], seed=0, device="cpu")
+        filled = method.fill(asked)
+        for place, number in enumerate(some.missing):
+            assert plan.roles[role].weights.row(int(number)) == filled.row(place)
+
+
+@pytest.mark.parametrize("method", ["pieces", "normal", "zero"])
+def test_overrides_have_the_last_word(method: str) -> None:
+    said = {" return": ["("], "▁the": [" return", "(", " self"], "(": [], "<unk>": ["<|pad|>"]}
+    alignment = aligned(said)
+    loader = Loader(alignment)
+    plan = make_plan(alignment, both(METHODS[method]()), loader.tables())
+    base, donor = alignment.base, alignment.donor
+    rows = loader.rows["base", "input"]
+    result = plan.apply(rows)
+    assert torch.equal(result[donor.find(" return")], rows[base.find("(")])
+    assert torch.equal(result[donor.find("<unk>")], rows[base.find("<|pad|>")])
+    assert not result[donor.find("(")].any()
+    three = rows[[base.find(word) for word in said["▁the"]]].float().mean(dim=0)
+    torch.testing.assert_close(result[donor.find("▁the")].float(), three, rtol=1e-2, atol=1e-3)
+    assert all(plan.kind[donor.find(token)] == Kind.OVERRIDE for token in said)
+
+
+def test_a_tied_base_is_solved_once_as_input(alignment: Alignment, loader: Loader) -> None:
+    methods: dict[Role, Method] = {"input": NeedsDonor(), "output": NeedsDonor(share=0.5)}
+    plan = make_plan(alignment, methods, loader.tables(tied=True))
+    assert list(plan.roles) == Counting.asked == ["input"]
+
+
+@pytest.mark.parametrize(
+    ("methods", "donor_tied", "solved"),
+    [
+        ((Counting(), Counting()), False, ["input"]),
+        ((NeedsDonor(), NeedsDonor()), True, ["input"]),
+        ((NeedsDonor(), NeedsDonor()), False, ["input", "output"]),
+        ((Counting(), Counting(share=0.5)), True, ["input", "output"]),
+    ],
+)
+def test_an_untied_base_is_solved_once_where_roles_cannot_differ(
+    methods: tuple[Method, Method],
+    donor_tied: bool,
+    solved: list[str],
+    alignment: Alignment,
+    loader: Loader,
+) -> None:
+    said: dict[Role, Method] = {"input": methods[0], "output": methods[1]}
+    plan = make_plan(alignment, said, loader.tables(donor_tied=donor_tied))
+    assert Counting.asked == solved
+    assert (plan.roles["output"] is plan.roles["input"]) == (len(solved) == 1)
+    number = int(alignment.missing[0])
+    for role in ("input", "output"):
+        share = said[role].model_dump()["share"]
+        assert plan.explain(number, role)[1] == [(alignment.base_rows, share)]
+
+
+def test_samples_are_drawn_for_each_role_from_its_own_table(
+    alignment: Alignment, loader: Loader
+) -> None:
+    rows = loader.rows["base", "output"]
+    rows += 100
+    plan = make_plan(alignment, both(METHODS["normal"]()), loader.tables(), seed=3)
+    missing = alignment.missing
+    assert plan.explain(int(missing[0])) == ("missing, held as it is", [])
+    filled = plan.apply(rows, "output").float()[missing]
+    torch.testing.assert_close(filled.mean(), torch.tensor(100.0), rtol=0, atol=0.5)
+    again = make_plan(alignment, both(METHODS["normal"]()), loader.tables(), seed=3)
+    other = make_plan(alignment, both(METHODS["normal"]()), loader.tables(), seed=4)
+    assert torch.equal(plan.roles["output"].dense_rows, again.roles["output"].dense_rows)
+    assert not torch.equal(plan.roles["output"].dense_rows, other.roles["output"].dense_rows)
+
+
+def test_tables_are_loaded_only_when_a_method_asks(alignment: Alignment, loader: Loader) -> None:
+    make_plan(alignment, both(METHODS["pieces"]()), loader.tables())
+    assert loader.asked == []
+
+
+def test_onto_its_own_vocabulary_nothing_is_solved_and_nothing_changes() -> None:
+    vocabulary = Checkpoint.open("tiny-llama").vocabulary
+    rows = len(vocabulary) + PADDING
+    same = align(vocabulary, vocabulary, base_rows=rows, rows=rows)
+    loader = Loader(same)
+    plan = make_plan(same, both(Counting()), loader.tables())
+    assert Counting.asked == []
+    for role in ("input", "output"):
+        wanted = loader.rows["base", role]
+        assert torch.equal(plan.apply(wanted, role), wanted)
+
+
+def test_rows_that_are_not_finite_are_refused(alignment: Alignment, loader: Loader) -> None:
+    class Broken(Counting):
+        def fill(self, problem: Problem) -> Tensor:
+            return torch.full((len(problem.ids), D), float("inf"))
+
+    with pytest.raises(
+        MethodError, match="input rows of 'tiny-llama' give rows that are not finite"
+    ):
+        make_plan(alignment, both(Broken()), loader.tables())
+
+
+def test_the_plan_notes_what_it_is_told(alignment: Alignment, loader: Loader) -> None:
+    about = {"method": "mean"}
+    plan = make_plan(alignment, both(METHODS["mean"]()), loader.tables(), about=about)
+    assert plan.about == about
+    assert np.array_equal(plan.kind.numpy(), alignment.kind)
+    assert (plan.rows, plan.base_rows) == (alignment.rows, alignment.base_rows)
+    plan.kind[:] = 0
+    assert alignment.kind.any()  # the plan has a copy
