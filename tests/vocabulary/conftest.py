@@ -34,6 +34,7 @@ SENTENCEPIECE_SPECIAL = ["<unk>", "<s>", "</s>"]
 WORDPIECE_TOKENS = [
     "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "there", "play", "##ing", "##er", "##s",
     "un", "##play", "##ed", ",", ".", "!", "##!", "世", "##世", "a", "##a", "##b", "##c", "b",
+    "##pl", "##ay",
 ]  # fmt: skip
 
 

@@ -36,6 +36,11 @@ def test_a_token_that_opens_and_closes_takes_the_end_of_text() -> None:
     assert sources({"bos": 0, "eos": 0}, {0: "<|e|>"}, {"bos": 7, "eos": 8}, {}) == {0: 8}
 
 
+def test_a_token_that_closes_and_pads_takes_the_end_of_text() -> None:
+    base = {"bos": 6, "pad": 7, "eos": 8}
+    assert sources({"pad": 0, "eos": 0}, {0: "<|e|>"}, base, {"<|e|>": 7}) == {0: 8}
+
+
 def test_several_tokens_may_take_one_row() -> None:
     strings = {0: "<s>", 1: "</s>", 2: "<pad>"}
     base = {"bos": 7, "eos": 7, "pad": 7}

@@ -74,7 +74,7 @@ def measure(preset: Preset, folder: Path, corpus: Corpus) -> Result:
     )
 
 
-def main(  # noqa: PLR0913, PLR0917 - one argument for each option
+def main(  # noqa: PLR0917 - one argument for each option
     model: Annotated[Choice, typer.Option(help="Which model.")] = Choice.ALL,
     minutes: Annotated[
         float, typer.Option(help="Training time of each model, which the schedule follows.")

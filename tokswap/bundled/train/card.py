@@ -78,7 +78,7 @@ def table(results: Iterable[Result]) -> str:
     return "\n".join(lines)
 
 
-def model_card(  # noqa: PLR0913, PLR0917 - one argument for each part of the run it tells of
+def model_card(
     preset: Preset, settings: Settings, result: Result, corpus: Corpus, steps: int, tokens: int
 ) -> str:
     """Write the model card.
