@@ -33,7 +33,7 @@ def one_line(ran: Any) -> str:
 def test_help(tokswap: Run, command: list[str], flag: str) -> None:
     ran = tokswap(*command, flag)
     assert (ran.code, ran.err) == (0, "")
-    assert "Usage: tokswap" in ran.out
+    assert "Usage: " in ran.out
     for part in command or COMMANDS:
         assert part in ran.out
 
@@ -71,7 +71,7 @@ def test_usage_errors(tokswap: Run, arguments: list[str], message: str) -> None:
 
 def test_without_arguments_there_is_help(tokswap: Run) -> None:
     ran = tokswap()
-    assert "Usage: tokswap" in ran.out + ran.err
+    assert "Usage: " in ran.out + ran.err
     assert ran.code == 2
 
 

@@ -40,7 +40,7 @@ def test_help_and_lists_import_nothing_slow() -> None:
     arguments = [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)]
     ran = process("-c", LOADED.format(arguments=arguments, heavy=HEAVY))
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert ran.stdout.count("Usage: tokswap") == 1 + len(COMMANDS)
+    assert ran.stdout.count("Usage: ") == 1 + len(COMMANDS)
 
 
 def test_lists_do_not_import_torch() -> None:
