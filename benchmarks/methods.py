@@ -23,7 +23,13 @@ RUNS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("`omp` (k = 64, the default)", "omp", {}),
     ("`omp`, k = 32", "omp", {"k": 32}),
     ("`omp`, k = 8", "omp", {"k": 8}),
-    ("`omp`, k = 64, `normalize: false`", "omp", {"normalize": False}),
+    ("`omp`, `center: false`", "omp", {"center": False}),
+    ("`omp`, `outliers: null`", "omp", {"outliers": None}),
+    (
+        "`omp` as published (neither, `normalize: false`)",
+        "omp",
+        {"normalize": False, "center": False, "outliers": None},
+    ),
     ("`pieces` (mean)", "pieces", {}),
     (
         "`pieces`, last in, decayed out",

@@ -17,6 +17,8 @@ from tokswap.vocabulary.kinds import digit_scheme
 from tokswap.vocabulary.tokens import Vocabulary
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from tokswap.plan import Plan
 
 
@@ -173,51 +175,57 @@ def _tokens_per_byte(vocabulary: Vocabulary, path: Path) -> float:
 
 
 def _source(recipe: Recipe, alignment: Alignment, plan: "Plan | None", number: int) -> Source:
+    """Explain a token's row by a plan, or by one that is made for this token alone."""
     base, donor = alignment.base, alignment.donor
-    kind = Kind(int(alignment.kind[number])).name.lower()
-    pieces = alignment.pieces.get(number, [])
-
-    def shown(entries: list[tuple[int, float]]) -> tuple[tuple[str, float], ...]:
-        mean = f"(mean of {len(alignment.used_base_ids)} rows)"
-        return tuple(
-            (mean if n == alignment.base_rows else base.show(n), weight) for n, weight in entries
-        )
-
-    rows: dict[str, tuple[tuple[str, float], ...]] = {}
-    if plan is not None:
-        made_for = {side: plan.about.get(side, {}) for side in ("base", "donor")}
-        given = {"base": base.sha256, "donor": donor.sha256}
-        alike = all(said.get("sha256", given[s]) == given[s] for s, said in made_for.items())
-        alike = alike and plan.base_rows == alignment.base_rows and plan.rows >= len(donor)
-        if not alike:
-            names = [said.get("name", "an unnamed " + side) for side, said in made_for.items()]
-            raise CheckpointError(
-                f"the plan is for {names[0]} and {names[1]}, not for {base.name} and {donor.name}; "
-                "give the plan of this pair"
-            )
-        for role in plan.roles:
-            kind, entries = plan.explain(number, role)
-            rows[role] = shown(entries)
-    elif alignment.kind[number] == Kind.MISSING:
-        rows = {role: shown(entries) for role, entries in _solve(recipe, number).items()}
-    elif alignment.source[number] >= 0:
-        rows = {"both": shown([(int(alignment.source[number]), 1.0)])}
+    if plan is None:
+        plan = _plan_of_one(recipe, alignment, number)
     else:
-        rows = {"both": shown([(alignment.base_rows, 1.0)])}
+        _check_pair(plan, alignment)
+    rows: dict[str, tuple[tuple[str, float], ...]] = {}
+    for role, role_plan in plan.roles.items():
+        kind, entries = plan.explain(number, role)
+        means = [
+            f"(mean of {len(role_plan.averages.row(n))} rows)"
+            for n in range(len(role_plan.averages))
+        ]
+        rows[role] = tuple(
+            (base.show(n) if n < plan.base_rows else means[n - plan.base_rows], weight)
+            for n, weight in entries
+        )
+    pieces = alignment.pieces.get(number, [])
     return Source(number, donor.show(number), kind, tuple(base.show(n) for n in pieces), rows)
 
 
-def _solve(recipe: Recipe, number: int) -> dict[str, list[tuple[int, float]]]:
-    """Fill the row of one missing token by the recipe's method."""
-    from tokswap.solvers.sparse import SparseRows
+def _plan_of_one(recipe: Recipe, alignment: Alignment, number: int) -> "Plan":
+    from tokswap.planning import Tables, make_plan
 
-    pair = open_pair(recipe)
-    tables = pair.tables()
-    roles: tuple[Role, ...] = ("input",) if tables.tied else ("input", "output")
-    found: dict[str, list[tuple[int, float]]] = {}
-    for role in roles:
-        problem = tables.problem(role, pair.alignment, [number], seed=recipe.seed, device="cpu")
-        filled = recipe.methods[role].fill(problem)
-        entries = filled.row(0) if isinstance(filled, SparseRows) else []
-        found[role] = sorted(entries, key=lambda entry: -abs(entry[1]))
-    return found
+    def no_weights(_role: Role) -> "Tensor":
+        raise CheckpointError(
+            f"{alignment.base.name!r} is a bare tokenizer, and {recipe.method} reads the base's "
+            "weights; give a model, or choose a method that needs none, such as pieces"
+        )
+
+    only = [number] if alignment.kind[number] == Kind.MISSING else []
+    tables = Tables(base=no_weights, donor=None, tied=True)
+    if only and Checkpoint.open(recipe.base_model).has_weights:
+        pair = open_pair(recipe)
+        alignment, tables = pair.alignment, pair.tables()
+    return make_plan(alignment, recipe.methods, tables, seed=recipe.seed, only=only)
+
+
+def _check_pair(plan: "Plan", alignment: Alignment) -> None:
+    """Refuse a plan that is for other vocabularies.
+
+    Raises:
+        CheckpointError: If it is.
+    """
+    base, donor = alignment.base, alignment.donor
+    made_for = {side: plan.about.get(side, {}) for side in ("base", "donor")}
+    given = {"base": base.sha256, "donor": donor.sha256}
+    alike = all(said.get("sha256", given[s]) == given[s] for s, said in made_for.items())
+    if not (alike and plan.base_rows == alignment.base_rows and plan.rows >= len(donor)):
+        names = [said.get("name", "an unnamed " + side) for side, said in made_for.items()]
+        raise CheckpointError(
+            f"the plan is for {names[0]} and {names[1]}, not for {base.name} and {donor.name}; "
+            "give the plan of this pair"
+        )

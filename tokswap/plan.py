@@ -133,7 +133,8 @@ class Plan:
         Returns:
             What the row is (``shared``, ``missing`` …; ``missing, held as it is`` for a dense
             row), and the base ids it is a combination of with their weights, the largest first.
-            Id S stands for the mean of the base's used rows.
+            Id S stands for the mean of the base's used rows, ids behind it for the method's own
+            averages.
 
         Raises:
             ValueError: If there is no such id.

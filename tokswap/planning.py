@@ -1,6 +1,6 @@
 """Making a plan: shared rows are copied, missing ones filled by a method for each role."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tokswap.errors import MethodError
-from tokswap.methods import Method, Problem, Role
+from tokswap.methods import Method, Problem, Role, WithAverages
 from tokswap.plan import Plan, RolePlan
 from tokswap.solvers.sparse import SparseRows
 from tokswap.vocabulary.align import Alignment, Kind
@@ -55,6 +55,7 @@ def make_plan(
     seed: int = 0,
     device: str = "cpu",
     about: Mapping[str, Any] | None = None,
+    only: Sequence[int] | None = None,
 ) -> Plan:
     """Make the plan: copy the shared rows, fill the missing ones by a method for each role.
 
@@ -69,61 +70,62 @@ def make_plan(
         seed: Seed of the random generator; each role has its own, seeded alike.
         device: Where to compute.
         about: What to note in the plan.
+        only: Fill only these of the missing tokens; the others' rows are zeros.
 
     Raises:
         MethodError: If a method cannot work on this pair, or makes rows that are not finite.
     """
-    roles: dict[Role, RolePlan] = {
-        "input": _role_plan("input", alignment, methods, tables, seed, device)
-    }
+    missing = [int(number) for number in (alignment.missing if only is None else only)]
+
+    def plan_of(role: Role) -> RolePlan:
+        problem = tables.problem(role, alignment, missing, seed=seed, device=device)
+        return _role_plan(problem, methods[role])
+
+    roles: dict[Role, RolePlan] = {"input": plan_of("input")}
     if not tables.tied:
         alike = methods["input"] == methods["output"] and not len(roles["input"].dense_ids)
         same_donor = tables.donor_tied or not methods["output"].needs_donor
-        roles["output"] = (
-            roles["input"]
-            if alike and same_donor
-            else _role_plan("output", alignment, methods, tables, seed, device)
-        )
+        roles["output"] = roles["input"] if alike and same_donor else plan_of("output")
     return Plan(roles, torch.from_numpy(alignment.kind.copy()), dict(about or {}))
 
 
-def _role_plan(
-    role: Role,
-    alignment: Alignment,
-    methods: Mapping[Role, Method],
-    tables: Tables,
-    seed: int,
-    device: str,
-) -> RolePlan:
-    missing = [int(number) for number in alignment.missing]
-    problem = tables.problem(role, alignment, missing, seed=seed, device=device)
-    rows, columns = alignment.rows, problem.columns
+def _role_plan(problem: Problem, method: Method) -> RolePlan:
+    alignment, rows = problem.alignment, problem.alignment.rows
+    averages = _mean_of(alignment.used_base_ids.tolist(), alignment.base_rows)
+    filled = method.fill(problem) if problem.ids else None
+    if isinstance(filled, WithAverages):
+        averages = SparseRows.concatenate([averages, filled.averages])
+        filled = filled.weights
+    columns = alignment.base_rows + len(averages)
+
     source = alignment.source.copy()
     no_source = (source < 0) & np.isin(alignment.kind, (Kind.UNMATCHED, Kind.UNUSED))
     source[no_source] = problem.mean_column
     weights = SparseRows.selection(torch.from_numpy(source), columns)
-
-    overridden = list(alignment.overrides)
-    lists = [list(alignment.overrides[number]) for number in overridden]
-    shares = [[1.0 / max(len(ids), 1)] * len(ids) for ids in lists]
-    said = SparseRows.from_lists(lists, shares, columns)
-    weights = weights.combine(said.scatter(torch.tensor(overridden, dtype=torch.int64), rows), 1, 1)
+    lists = [list(ids) for ids in alignment.overrides.values()]
+    said = SparseRows.from_lists(
+        lists, [[1.0 / max(len(ids), 1)] * len(ids) for ids in lists], columns
+    )
+    overridden = torch.tensor(list(alignment.overrides), dtype=torch.int64)
+    weights = weights.combine(said.scatter(overridden, rows), 1, 1)
 
     ids = torch.tensor(problem.ids, dtype=torch.int64)
-    dense_ids, dense_rows = torch.empty(0, dtype=torch.int64), torch.empty(0, 0)
-    if problem.ids:
-        filled = methods[role].fill(problem)
-        if isinstance(filled, SparseRows):
-            weights = weights.combine(filled.scatter(ids, rows), 1, 1)
-        elif not bool(torch.isfinite(filled).all()):
-            raise MethodError(
-                f"the {role} rows of {alignment.base.name!r} give rows that are not finite; its "
-                "table holds infinities or is damaged"
-            )
-        else:
-            dense_ids, dense_rows = ids, filled.float().cpu()
-    used = [alignment.used_base_ids.tolist()]
-    mean = SparseRows.from_lists(
-        used, [[1.0 / max(len(used[0]), 1)] * len(used[0])], alignment.base_rows
-    )
-    return RolePlan(weights, mean, dense_ids, dense_rows)
+    if isinstance(filled, SparseRows):
+        filled = filled.map_columns(torch.arange(filled.columns), columns)
+        return RolePlan(weights.combine(filled.scatter(ids, rows), 1, 1), averages, *_no_rows())
+    if filled is None:
+        return RolePlan(weights, averages, *_no_rows())
+    if not bool(torch.isfinite(filled).all()):
+        raise MethodError(
+            f"the {problem.role} rows of {alignment.base.name!r} give rows that are not finite; "
+            "its table holds infinities or is damaged"
+        )
+    return RolePlan(weights, averages, ids, filled.float().cpu())
+
+
+def _mean_of(ids: list[int], columns: int) -> SparseRows:
+    return SparseRows.from_lists([ids], [[1.0 / max(len(ids), 1)] * len(ids)], columns)
+
+
+def _no_rows() -> tuple[Tensor, Tensor]:
+    return torch.empty(0, dtype=torch.int64), torch.empty(0, 0)

@@ -202,9 +202,9 @@ def test_inspect_a_token(tokswap: Run) -> None:
     ran = tokswap("inspect", *PAIR, "--token", " return")
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.startswith("' return' (id 416): shared\n")
-    assert "row in both roles is the sum of" in ran.out
+    assert "the row is the sum of" in ran.out
     said = json.loads(tokswap("inspect", *PAIR, "--token", " return", "--json").out)["token"]
-    assert said["rows"] == {"both": [{"token": "' return'", "weight": 1.0}]}
+    assert said["rows"] == {"input": [{"token": "' return'", "weight": 1.0}]}
 
 
 def test_transplant(tokswap: Run, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Orthogonal matching pursuit on tokens: planted answers, a reference, and what it cannot solve."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -38,6 +38,12 @@ def planted(alignment: Alignment) -> Planted:
     return Planted(ids, anchors, donor)
 
 
+def omp(**settings: Any) -> Callable[[Problem], SparseRows]:
+    """The textbook's algorithm on all anchors, without our defaults around it."""
+    method = OMP(**({"center": False, "outliers": None} | settings))
+    return lambda problem: method.fill(problem).weights
+
+
 def entries(filled: SparseRows, row: int) -> dict[int, float]:
     return dict(filled.row(row))
 
@@ -46,18 +52,18 @@ def entries(filled: SparseRows, row: int) -> dict[int, float]:
 def test_planted_combinations_are_found_and_replayed(
     normalize: bool, ask: Ask, alignment: Alignment, planted: Planted, base_table: Tensor
 ) -> None:
-    filled = OMP(k=6, normalize=normalize).fill(ask(planted.ids, donor=planted.donor))
+    filled = omp(k=6, normalize=normalize)(ask(planted.ids, donor=planted.donor))
     sources = torch.from_numpy(alignment.source)[planted.anchors]
     for row, ids in enumerate(sources.tolist()):
         expected = dict(zip(ids, PARTS.tolist(), strict=True))
         assert entries(filled, row) == pytest.approx(expected, rel=1e-4)
-    rows = filled.apply(torch.cat([base_table, torch.full((1, base_table.shape[1]), torch.nan)]))
+    rows = filled.apply(torch.cat([base_table, torch.full((2, base_table.shape[1]), torch.nan)]))
     expected_rows = (base_table[sources] * PARTS[:, None]).sum(dim=1)
     torch.testing.assert_close(rows, expected_rows, rtol=1e-4, atol=1e-4)
 
 
 def test_a_coarse_tolerance_ends_the_search(ask: Ask, planted: Planted) -> None:
-    filled = OMP(k=6, rtol=0.75).fill(ask(planted.ids, donor=planted.donor))
+    filled = omp(k=6, rtol=0.75)(ask(planted.ids, donor=planted.donor))
     assert all(1 <= len(filled.row(row)) < 3 for row in range(len(planted.ids)))
 
 
@@ -65,7 +71,7 @@ def test_equals_scikit_learn(ask: Ask, alignment: Alignment) -> None:
     donor = torch.randn(alignment.rows, 64, generator=torch.Generator().manual_seed(6))
     donor /= donor.norm(dim=1, keepdim=True)
     ids = [int(number) for number in alignment.missing[::200]]
-    filled = OMP(k=8, rtol=0).fill(ask(ids, donor=donor))
+    filled = omp(k=8, rtol=0)(ask(ids, donor=donor))
     wanted = orthogonal_mp(
         donor[alignment.anchors].double().numpy().T,
         donor[ids].double().numpy().T,
@@ -85,7 +91,7 @@ def test_a_token_without_a_donor_row_is_made_of_its_pieces(
     ids = [planted.ids[0], planted.ids[1], last]
     donor = planted.donor[:last].clone()  # shorter than the vocabulary
     donor[ids[0]] = 0
-    filled = OMP(k=6).fill(ask(ids, donor=donor))
+    filled = omp(k=6)(ask(ids, donor=donor))
     pieces = Pieces().fill(ask([ids[0], last]))
     assert [filled.row(0), filled.row(2)] == [pieces.row(0), pieces.row(1)]
     assert filled.row(1) != Pieces().fill(ask([ids[1]])).row(0)
@@ -95,7 +101,7 @@ def test_nothing_but_pieces_where_no_token_has_a_donor_row(
     ask: Ask, alignment: Alignment, planted: Planted
 ) -> None:
     last = int(alignment.missing[-1])
-    filled = OMP(k=6).fill(ask([last], donor=planted.donor[:last]))
+    filled = omp(k=6)(ask([last], donor=planted.donor[:last]))
     assert filled.row(0) == Pieces().fill(ask([last])).row(0)
 
 
@@ -103,9 +109,46 @@ def test_an_untrained_anchor_is_not_used(ask: Ask, planted: Planted, alignment: 
     donor = planted.donor.clone()
     anchor = int(planted.anchors[0, 0])
     donor[anchor] *= 1e-5  # still the best by angle
-    filled = OMP(k=6).fill(ask(planted.ids[:1], donor=donor))
+    filled = omp(k=6)(ask(planted.ids[:1], donor=donor))
+    assert max(abs(weight) for weight in entries(filled, 0).values()) > 1e4
+    filled = omp(k=6, outliers=4.0)(ask(planted.ids[:1], donor=donor))
     assert int(alignment.source[anchor]) not in entries(filled, 0)
     assert max(abs(weight) for weight in entries(filled, 0).values()) < 10
+
+
+def test_an_anchor_that_is_odd_in_the_base_is_not_used(
+    ask: Ask, planted: Planted, alignment: Alignment, base_table: Tensor
+) -> None:
+    source = int(alignment.source[planted.anchors[0, 0]])
+    base = base_table.clone()
+    base[source] *= 50
+    problem = ask(planted.ids[:1], donor=planted.donor, base=base)
+    assert source in entries(omp(k=6)(problem), 0)
+    assert source not in entries(omp(k=6, outliers=4.0)(problem), 0)
+
+
+def test_rows_of_one_length_are_no_outliers(ask: Ask, planted: Planted, base_table: Tensor) -> None:
+    donor, base = (table / table.norm(dim=1, keepdim=True) for table in (planted.donor, base_table))
+    problem = ask(planted.ids, donor=donor, base=base)
+    assert omp(k=6, outliers=1.0)(problem).row(0) == omp(k=6)(problem).row(0)
+
+
+def test_centred_rows_follow_an_affine_map(ask: Ask, alignment: Alignment) -> None:
+    """Where the base's space is an affine image of the donor's, so are the new rows."""
+    generator = torch.Generator().manual_seed(8)
+    donor = torch.randn(alignment.rows, 64, generator=generator)
+    ids = [int(number) for number in alignment.missing[::100]]
+    chosen = torch.from_numpy(alignment.anchors)[torch.arange(3 * len(ids)).reshape(-1, 3)]
+    parts = torch.tensor([0.75, -0.5, 0.75])  # they add up to 1, as an affine combination's do
+    donor[ids] = (donor[chosen] * parts[:, None]).sum(dim=1)
+    turn, shift = torch.randn(64, 24, generator=generator), 5 * torch.randn(24, generator=generator)
+    base = torch.zeros(alignment.base_rows, 24)
+    base[alignment.source[alignment.anchors]] = (donor @ turn + shift)[alignment.anchors]
+    problem = ask(ids, donor=donor, base=base)
+    found = OMP(k=12, outliers=None).fill(problem)
+    averages = torch.cat([base[:1], found.averages.apply(base)])  # the base's mean is not used
+    rows = found.weights.apply(base, below=averages)
+    torch.testing.assert_close(rows, (donor @ turn + shift)[ids], rtol=1e-3, atol=1e-2)
 
 
 def test_by_inner_product_long_rows_win(ask: Ask, alignment: Alignment) -> None:
@@ -115,8 +158,8 @@ def test_by_inner_product_long_rows_win(ask: Ask, alignment: Alignment) -> None:
     donor[number, 0] = donor[short, 0] = 1.0
     donor[short, 7] = 0.0
     donor[long, :2] = torch.tensor([2.0, 3.0])
-    by_angle = OMP(k=1).fill(ask([number], donor=donor))
-    by_product = OMP(k=1, normalize=False).fill(ask([number], donor=donor))
+    by_angle = omp(k=1)(ask([number], donor=donor))
+    by_product = omp(k=1, normalize=False)(ask([number], donor=donor))
     assert list(entries(by_angle, 0)) == [alignment.source[short]]
     assert list(entries(by_product, 0)) == [alignment.source[long]]
 
@@ -125,16 +168,16 @@ def test_more_atoms_than_anchors_are_refused(ask: Ask, alignment: Alignment) -> 
     shared = len(alignment.anchors)
     donor = torch.ones(alignment.rows, 8)
     with pytest.raises(MethodError, match=rf"k={shared + 1} .* shares {shared} tokens"):
-        OMP(k=shared + 1).fill(ask([3], donor=donor))
+        omp(k=shared + 1)(ask([3], donor=donor))
 
 
 def test_more_atoms_than_dimensions_are_refused(ask: Ask) -> None:
     with pytest.raises(MethodError, match=r"k=41 .* than 'tiny-mistral' has dimensions \(40\)"):
-        OMP(k=41).fill(ask([3]))
+        omp(k=41)(ask([3]))
 
 
 def test_as_many_atoms_as_dimensions_will_do(ask: Ask, alignment: Alignment) -> None:
-    assert len(OMP(k=40).fill(ask([int(alignment.missing[0])])).row(0)) <= 40
+    assert len(omp(k=40)(ask([int(alignment.missing[0])])).row(0)) <= 40
 
 
 @pytest.mark.parametrize("place", ["target", "anchor"])
@@ -145,4 +188,4 @@ def test_a_damaged_donor_is_refused(
     damaged = donor_table.clone()
     damaged[number if place == "target" else alignment.anchors[9], 3] = float("nan")
     with pytest.raises(MethodError, match=r"'tiny-mistral'.* NaN"):
-        OMP(k=6).fill(ask([number], donor=damaged))
+        omp(k=6)(ask([number], donor=damaged))

@@ -106,9 +106,10 @@ def _print_source(source: "Source") -> None:
     typer.echo(f"{source.token} (id {source.id}): {source.kind}")
     if source.pieces:
         typer.echo("in the base's pieces: " + " ".join(source.pieces))
-    for role, entries in source.rows.items():
+    same = len(set(source.rows.values())) == 1
+    for role, entries in list(source.rows.items())[: 1 if same else None]:
         rows = [[token, f"{weight:+.4f}"] for token, weight in entries[:SHOWN]]
-        row = "row in both roles" if role == "both" else f"{role} row"
+        row = "the row" if same else f"the {role} row"
         if rows:
             show.print_table([f"{row} is the sum of", "weight"], rows)
         else:

@@ -50,6 +50,19 @@ class Problem:
         return self.alignment.base_rows + 1
 
 
+@dataclass(frozen=True, eq=False)
+class WithAverages:
+    """Sparse weights that also use averages of base rows which the method brings along.
+
+    Attributes:
+        weights: (M, S + 1 + A) over the base's rows, their mean, and the averages.
+        averages: (A, S), each average as a combination of base rows.
+    """
+
+    weights: "SparseRows"
+    averages: "SparseRows"
+
+
 class Method(BaseModel, ABC):
     """A way to fill the rows of missing tokens; its fields are its settings.
 
@@ -66,7 +79,7 @@ class Method(BaseModel, ABC):
     """Whether it reads the donor's weights; otherwise a bare tokenizer will do."""
 
     @abstractmethod
-    def fill(self, problem: Problem) -> "SparseRows | Tensor":
+    def fill(self, problem: Problem) -> "SparseRows | WithAverages | Tensor":
         """Fill the rows of the missing tokens.
 
         Args:
@@ -74,8 +87,8 @@ class Method(BaseModel, ABC):
 
         Returns:
             Sparse weights (M, S + 1) over the base's rows and their mean, in the order of
-            ``problem.ids``; or, for a method whose rows are no combination of the base's, the
-            rows themselves, (M, D).
+            ``problem.ids``, with averages of the method's own where it needs them; or, for a
+            method whose rows are no combination of the base's, the rows themselves, (M, D).
 
         Raises:
             MethodError: If the method cannot work on this pair of models.

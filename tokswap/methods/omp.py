@@ -1,12 +1,13 @@
 """A missing row is a sparse combination of anchors, found in the donor and replayed in the base."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from tokswap.errors import MethodError
-from tokswap.methods.base import Method, Problem
+from tokswap.methods.base import Method, Problem, WithAverages
 from tokswap.methods.pieces import Pieces
 from tokswap.progress import bar
 from tokswap.vocabulary.align import Ids
@@ -14,22 +15,24 @@ from tokswap.vocabulary.align import Ids
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tokswap.solvers.sparse import SparseRows
-
-
-SHORTEST = 0.01
-"""Length of the shortest row that is used as an anchor, next to the median of all."""
-
 
 class OMP(Method):
     """Orthogonal matching pursuit over the anchors.
 
-    The donor's row of a missing token is written as a combination of the donor's rows of at most
-    ``k`` anchors; the same combination of the base's rows is the new row. Tokens for which the
-    donor has no row, or a zero one, are filled by the mean of their pieces.
+    The donor's row y of a missing token is written as a combination of the donor's rows a_i of at
+    most ``k`` anchors; the same combination of the base's rows b_i is the new row:
 
-    With ``normalize`` (the textbook's algorithm) anchors are chosen by angle; without it, by the
-    inner product, which prefers long rows (the published implementation).
+        y - mean(a)  ≈  Σ w_i (a_i - mean(a)),     new  =  mean(b) + Σ w_i (b_i - mean(b))
+
+    ``center`` is for the rows' common part, which says how frequent tokens are: without
+    it the weights need not add up to 1, and the new token's logits drift. ``outliers`` keeps rows
+    that were hardly ever trained out of the anchors: they are much shorter, or in tied models much
+    longer, than the others, and by angle they would be chosen with weights out of all proportion.
+    With ``normalize`` (the textbook's algorithm) anchors are chosen by angle, without it by the
+    inner product, which prefers long rows. The published implementation is ``normalize: false,
+    center: false, outliers: null``.
+
+    Tokens for which the donor has no row, or a zero one, are filled by the mean of their pieces.
     """
 
     summary: ClassVar[str] = "a sparse combination of anchors, solved in the donor's space"
@@ -45,8 +48,16 @@ class OMP(Method):
         description="a residual this small next to the donor's row ends the search",
     )
     normalize: bool = Field(default=True, description="choose anchors by angle, not inner product")
+    center: bool = Field(default=True, description="combine what differs from the anchors' mean")
+    outliers: float | None = Field(
+        default=4.0,
+        gt=0.0,
+        strict=False,
+        description="leave out anchors whose rows' log length, in either model, is this many "
+        "robust deviations off the median",
+    )
 
-    def fill(self, problem: Problem) -> "SparseRows":
+    def fill(self, problem: Problem) -> "WithAverages":
         """See :meth:`Method.fill`."""
         import torch
 
@@ -54,33 +65,60 @@ class OMP(Method):
         from tokswap.solvers.sparse import SparseRows
 
         table = self._donor_table(problem)
-        anchors = _trained(problem, table)
+        anchors = self._anchors(problem, table)
         self._check(problem, len(anchors), table.shape[1])
-        solved = [place for place, number in enumerate(problem.ids) if number < len(table)]
-        targets = _rows(problem, table, np.array([problem.ids[p] for p in solved]))
-        atoms = _rows(problem, table, anchors).to(problem.device)
-        with bar(f"omp, {problem.role} rows", len(solved)) as advance:
+        with_row = [place for place, number in enumerate(problem.ids) if number < len(table)]
+        targets = _rows(problem, table, np.array([problem.ids[place] for place in with_row]))
+        solvable = targets.any(dim=1)
+        targets = targets[solvable]
+        places = torch.tensor(with_row, dtype=torch.int64)[solvable]
+        atoms = _rows(problem, table, anchors)
+        center = atoms.mean(dim=0) if self.center else torch.zeros(table.shape[1])
+        with bar(f"omp, {problem.role} rows", len(places)) as advance:
             indices, weights = orthogonal_matching_pursuit(
-                targets.to(problem.device),
-                atoms,
+                (targets - center).to(problem.device),
+                (atoms - center).to(problem.device),
                 self.k,
                 normalize=self.normalize,
                 rtol=self.rtol,
                 progress=advance,
             )
-        found = SparseRows.from_padded(indices.cpu(), weights.cpu(), len(anchors))
+        indices, weights = indices.cpu(), weights.cpu()
+        # The columns: the base's rows, their mean, and the anchors' mean, whose weight is what the
+        # others lack to 1.
         base_ids = torch.from_numpy(problem.alignment.source[anchors])
-        found = found.map_columns(base_ids, problem.columns)
-        places = torch.tensor(solved, dtype=torch.int64)
-        found = found.scatter(places, len(problem.ids))
+        columns, average = problem.columns + 1, problem.columns
+        solved = SparseRows.from_padded(indices, weights, len(anchors)).map_columns(
+            base_ids, columns
+        )
+        if self.center:
+            rest = 1.0 - weights.double().sum(dim=1, keepdim=True)
+            shift = SparseRows.from_padded(torch.full((len(places), 1), average), rest, columns)
+            solved = solved.combine(shift, 1.0, 1.0)
+        found = solved.scatter(places, len(problem.ids))
 
-        empty = torch.diff(found.indptr) == 0
-        left = [place for place in range(len(problem.ids)) if empty[place]]
+        done = set(places.tolist())
+        left = [place for place in range(len(problem.ids)) if place not in done]
         if left:
-            pieces = Pieces().fill(_part(problem, left))
-            places = torch.tensor(left, dtype=torch.int64)
-            found = found.combine(pieces.scatter(places, len(problem.ids)), 1.0, 1.0)
-        return found
+            pieces = Pieces().fill(replace(problem, ids=[problem.ids[place] for place in left]))
+            pieces = pieces.map_columns(torch.arange(problem.columns), columns)
+            left_places = torch.tensor(left, dtype=torch.int64)
+            found = found.combine(pieces.scatter(left_places, len(problem.ids)), 1.0, 1.0)
+        share = [[1.0 / max(len(anchors), 1)] * len(anchors)]
+        averages = SparseRows.from_lists([base_ids.tolist()], share, problem.alignment.base_rows)
+        return WithAverages(found, averages)
+
+    def _anchors(self, problem: Problem, table: "Tensor") -> Ids:
+        """The anchors whose rows are fit to compare the models by, in both of them."""
+        anchors = problem.alignment.anchors
+        anchors = anchors[anchors < len(table)]
+        if self.outliers is None or not len(anchors):
+            return anchors
+        base = problem.base_table()
+        sources = problem.alignment.source[anchors]
+        usual = _usual_length(_rows(problem, table, anchors), self.outliers)
+        usual &= _usual_length(_rows(problem, base, sources, "base"), self.outliers)
+        return anchors[usual]
 
     def _donor_table(self, problem: Problem) -> "Tensor":
         if problem.donor_table is None:
@@ -104,35 +142,29 @@ class OMP(Method):
             )
 
 
-def _trained(problem: Problem, table: "Tensor") -> Ids:
-    """Leave out anchors whose donor row is missing, or so short that it was never trained.
+def _usual_length(
+    rows: "Tensor", deviations: float
+) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+    """Tell which rows are about as long as most, by the median absolute deviation of the logs."""
+    lengths = rows.norm(dim=1).log()
+    middle = lengths.median()
+    off = (lengths - middle).abs()
+    # 1.4826 makes it a standard deviation where lengths are normal; the floor is for tables whose
+    # rows are all of one length.
+    spread = (1.4826 * off.median()).clamp(min=0.02)
+    usual: np.ndarray[tuple[int], np.dtype[np.bool_]] = (off <= deviations * spread).numpy()
+    return usual
 
-    By angle such a row may be chosen, and its weight would be the inverse of its length.
-    """
-    import torch
 
-    anchors = problem.alignment.anchors
-    anchors = anchors[anchors < len(table)]
-    lengths = _rows(problem, table, anchors).norm(dim=1)
-    return (
-        anchors[(lengths > SHORTEST * torch.median(lengths)).numpy()] if len(anchors) else anchors
-    )
-
-
-def _rows(problem: Problem, table: "Tensor", ids: Ids) -> "Tensor":
+def _rows(problem: Problem, table: "Tensor", ids: Ids, side: str = "donor") -> "Tensor":
     import torch
 
     rows = table.index_select(0, torch.from_numpy(ids.astype(np.int64))).float()
     if not bool(torch.isfinite(rows).all()):
+        name = getattr(problem.alignment, side).name
         raise MethodError(
-            f"omp cannot work with the {problem.role} rows of {problem.alignment.donor.name!r}, "
-            "which hold NaN or infinite values; fetch them again, or choose a method that needs "
-            "no donor, such as pieces"
+            f"omp cannot work with the {problem.role} rows of the {side} {name!r}, which hold NaN "
+            "or infinite values; fetch them again, or choose a method that needs no donor, such as "
+            "pieces"
         )
     return rows
-
-
-def _part(problem: Problem, places: list[int]) -> Problem:
-    from dataclasses import replace
-
-    return replace(problem, ids=[problem.ids[place] for place in places])

@@ -229,7 +229,9 @@ class SparseRows:
         copied = self.indices[self.indptr[single]]
         beyond = copied >= len(table)
         for part, first, chosen in ((table, 0, ~beyond), (below, len(table), beyond)):
-            result[single[chosen].to(device)] = part.index_select(0, (copied[chosen] - first).to(device))
+            result[single[chosen].to(device)] = part.index_select(
+                0, (copied[chosen] - first).to(device)
+            )
         if not mixed.any():
             return result
         dtype = torch.float64 if table.dtype == torch.float64 else torch.float32

@@ -17,7 +17,7 @@ from tokswap.bundled.train.presets import Preset
 from tokswap.bundled.train.tokenizer import token_id
 
 WINDOW = 256
-MAX_POSITIONS = 512
+MAX_POSITIONS = WINDOW  # what they were trained for
 BOS_SHARE = 0.5
 WARM_UP = 100
 REPORT_EVERY = 100
