@@ -10,6 +10,7 @@ Each DIR holds tokenizer.json and tokenizer_config.json, as those of Llama 3 and
 """
 
 import argparse
+import importlib.metadata
 import json
 import multiprocessing
 import os
@@ -21,9 +22,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-
-import torch
-from safetensors.torch import save_file
 
 VOCABULARY, WIDTH, HIDDEN, SHARDS = 128_256, 2_048, 8_192, 2
 
@@ -46,6 +44,9 @@ def layer(number: int) -> dict[str, tuple[int, ...]]:
 
 def build(folder: Path, tokenizer: Path, layers: int) -> None:
     """Write a random untied Llama checkpoint in two shards, with a real tokenizer."""
+    import torch
+    from safetensors.torch import save_file
+
     shapes: list[dict[str, tuple[int, ...]]] = [{"model.embed_tokens.weight": (VOCABULARY, WIDTH)}]
     shapes[0] |= {name: s for n in range(layers // 2) for name, s in layer(n).items()}
     shapes.append({name: s for n in range(layers // 2, layers) for name, s in layer(n).items()})
@@ -115,11 +116,12 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where to work; a temporary folder")
     said = parser.parse_args()
-    print(f"torch {torch.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores")
+    # torch is not imported here: a process counts what the one that started it held as its own.
+    versions = {name: importlib.metadata.version(name) for name in ("tokswap", "torch")}
+    print(f"{versions}, Python {platform.python_version()}, {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory(dir=said.folder) as work:
         folder = Path(work) / "base"
         folder.mkdir()
-        # A child builds it: a process counts the memory of the one that started it as its own.
         builder = multiprocessing.get_context("spawn").Process(
             target=build, args=(folder, said.base_tokenizer, said.layers)
         )

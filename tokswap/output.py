@@ -21,6 +21,7 @@ from tokswap.methods import Role
 from tokswap.pair import Pair
 from tokswap.plan import PLAN_FILE, Plan
 from tokswap.recipe import Recipe
+from tokswap.solvers.sparse import ROWS_AT_ONCE
 from tokswap.vocabulary.align import Kind
 
 if TYPE_CHECKING:
@@ -94,7 +95,9 @@ def _new_tensor(
     tensor = plan.apply(pair.base.load(name), role)
     if dtype is not None:
         tensor = tensor.to(getattr(torch, dtype))
-    if not bool(torch.isfinite(tensor[plan.kind == Kind.MISSING]).all()):
+    missing = (plan.kind == Kind.MISSING).nonzero()[:, 0]
+    starts = range(0, len(missing), ROWS_AT_ONCE)
+    if not all(bool(tensor[missing[n : n + ROWS_AT_ONCE]].isfinite().all()) for n in starts):
         raise OutputError(
             f"the new {name} holds numbers beyond {tensor.dtype}; choose a wider dtype"
         )

@@ -1,6 +1,7 @@
 """Writing: whole or not at all, and every byte that is not replaced carried as it is."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -113,14 +114,30 @@ def test_a_tensor_is_made_once_and_when_it_is_its_turn(checkpoint: Build, out: P
     assert made == ["a", "b"]
 
 
+@pytest.mark.parametrize("kernel", ["copies", "cannot", "stops half-way", "lacks the call"])
 def test_large_tensors_are_copied_in_pieces(
-    checkpoint: Build, out: Path, monkeypatch: pytest.MonkeyPatch
+    kernel: str, checkpoint: Build, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tokswap.checkpoint.writer.CHUNK", 7)
-    kept = torch.randn(5, 5, generator=torch.Generator().manual_seed(0))
-    base = checkpoint(model__safetensors={"e": torch.ones(2), "kept": kept})
+    copy, calls = os.copy_file_range, [0]
+
+    def limited(*arguments: int) -> int:
+        calls[0] += 1
+        if kernel == "cannot" or (kernel == "stops half-way" and calls[0] > 3):
+            raise OSError(22, "Invalid argument")
+        return copy(*arguments)
+
+    if kernel == "lacks the call":
+        monkeypatch.delattr("os.copy_file_range")
+    else:
+        monkeypatch.setattr("os.copy_file_range", limited)
+    generator = torch.Generator().manual_seed(0)
+    kept = {name: torch.randn(5, 5, generator=generator) for name in ("a", "b", "z")}
+    base = checkpoint(model__safetensors={"e": torch.ones(2), **kept})
     write_weights(out, base, {"e": Replacement("F32", (2,), lambda: torch.zeros(2))})
-    assert torch.equal(load_file(out / "model.safetensors")["kept"], kept)
+    found = load_file(out / "model.safetensors")
+    assert all(torch.equal(found[name], tensor) for name, tensor in kept.items())
+    assert bool(calls[0]) == (kernel != "lacks the call")
 
 
 @pytest.mark.parametrize(

@@ -190,15 +190,36 @@ def _write_shard(
             writer.write(data)
             advance(info.end - info.begin)
             continue
-        reader.seek(header.start + info.begin)
-        left = info.end - info.begin
-        while left:
-            chunk = reader.read(min(CHUNK, left))
-            if not chunk:
-                raise OutputError(f"{reader.name} ended early while it was read; run again")
-            writer.write(chunk)
-            left -= len(chunk)
-            advance(len(chunk))
+        _copy_range(reader, writer, header.start + info.begin, info.end - info.begin, advance)
+
+
+def _copy_range(
+    reader: BinaryIO, writer: BinaryIO, start: int, count: int, advance: Callable[[int], None]
+) -> None:
+    """Copy bytes from a place in one file to the end of another, inside the kernel if it can.
+
+    Raises:
+        OutputError: If the file that is read is shorter than it was.
+    """
+    writer.flush()
+    end, target, in_kernel = start + count, writer.tell(), hasattr(os, "copy_file_range")
+    while start < end:
+        size, done = min(CHUNK, end - start), 0
+        if in_kernel:
+            try:
+                done = os.copy_file_range(reader.fileno(), writer.fileno(), size, start, target)
+            except OSError:  # some file systems cannot; if it is the disk, writing will tell
+                in_kernel = False
+        if not done:
+            reader.seek(start)
+            writer.seek(target)
+            done = writer.write(reader.read(size))
+            writer.flush()
+        if not done:
+            raise OutputError(f"{reader.name} ended early while it was read; run again")
+        start, target = start + done, target + done
+        advance(done)
+    writer.seek(target)
 
 
 def tensor_bytes(tensor: "Tensor") -> memoryview:

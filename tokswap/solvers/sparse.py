@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+ROWS_AT_ONCE = 8192
+"""Rows that are copied at once, for they are held twice meanwhile."""
+
 
 @dataclass(frozen=True, eq=False)
 class SparseRows:
@@ -229,9 +232,10 @@ class SparseRows:
         copied = self.indices[self.indptr[single]]
         beyond = copied >= len(table)
         for part, first, chosen in ((table, 0, ~beyond), (below, len(table), beyond)):
-            result[single[chosen].to(device)] = part.index_select(
-                0, (copied[chosen] - first).to(device)
-            )
+            places, sources = single[chosen].to(device), (copied[chosen] - first).to(device)
+            for start in range(0, len(places), ROWS_AT_ONCE):
+                some = slice(start, start + ROWS_AT_ONCE)
+                result[places[some]] = part.index_select(0, sources[some])
         if not mixed.any():
             return result
         dtype = torch.float64 if table.dtype == torch.float64 else torch.float32
