@@ -107,18 +107,22 @@ def _new_tensor(
 
 def _write_settings(folder: Path, pair: Pair) -> list[str]:
     """Write config.json and generation_config.json; unchanged ones byte for byte."""
-    dropped: list[str] = []
+    dropped: dict[str, list[str]] = {}
     for name in ("config.json", "generation_config.json"):
         if name not in pair.base.files.names:
             continue
         old = pair.base.read_json(name)
         new, lost = patch_settings(old, pair.alignment)
-        dropped += [f"{name}: {line}" for line in lost]
+        for line in lost:
+            dropped.setdefault(line, []).append(name)
         if new == old:
             shutil.copyfile(pair.base.files.path(name), folder / name)
         else:
             write_json(folder / name, new)
-    return dropped
+    return [
+        f"{line} ({' and '.join(files)}) has no counterpart in the new vocabulary and was dropped"
+        for line, files in dropped.items()
+    ]
 
 
 def _write_chat_template(folder: Path, pair: Pair, whose: str) -> None:

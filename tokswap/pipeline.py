@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tokswap.checkpoint.writer import RECORD, check_target, staging
+from tokswap.checkpoint.source import Checkpoint
+from tokswap.checkpoint.writer import RECORD, check_space, check_target, staging
 from tokswap.errors import RecipeError
 from tokswap.evaluation.measure import Evaluation, evaluate, pick_device, rounded
 from tokswap.names import resolve
@@ -86,12 +87,14 @@ def transplant(
     device = pick_device(recipe.device)
     target = Path(recipe.out or default_out(recipe))
 
+    sources = [Checkpoint.open(recipe.base_model), Checkpoint.open(recipe.donor)]
+    check_target(target, sources, overwrite=overwrite)
     pair = clock.time("align", lambda: open_pair(recipe))
-    needed = 0 if plan_only else _bytes_needed(pair)
-    check_target(target, [pair.base, pair.donor], overwrite=overwrite, needed=needed)
+    if not plan_only:
+        check_space(target, _bytes_needed(pair))
     warnings = warnings_for(pair, recipe)
     for warning in warnings:
-        note(f"warning: {warning}")
+        note(f"note: {warning}")
     plan = clock.time("plan", lambda: plan_for(pair, recipe, device))
 
     with staging(target) as folder:
@@ -101,7 +104,9 @@ def transplant(
             write_json(folder / RECORD, record)
         else:
             hashes, dropped = clock.time("write", lambda: write_folder(folder, pair, plan, recipe))
-            warnings += [f"dropped, as the new vocabulary has no such token: {d}" for d in dropped]
+            warnings += dropped
+            for line in dropped:
+                note(f"note: {line}")
             record = make_record(recipe, pair, hashes)
             if recipe.verify:
                 note("verify in a fresh process")

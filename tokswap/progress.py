@@ -17,6 +17,11 @@ def show(enabled: bool = True) -> None:
     _shown = enabled
 
 
+def shown() -> bool:
+    """Tell whether progress is displayed."""
+    return _shown
+
+
 def note(message: str) -> None:
     """Write one line of progress, where progress is shown."""
     if _shown:

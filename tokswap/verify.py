@@ -23,7 +23,8 @@ PROBE = (
 )
 """Digits, accents in both normal forms, runs of spaces, newlines, code, scripts, emoji, marks."""
 
-PROMPT = "The tokenizer of a language model"
+PROMPT = "The first argument is the name of"
+NEW_TOKENS = 12
 
 
 def verify(folder: Path, pair: Pair, *, same_dtype: bool) -> dict[str, Any]:
@@ -39,7 +40,8 @@ def verify(folder: Path, pair: Pair, *, same_dtype: bool) -> dict[str, Any]:
         same_dtype: Whether the vocabulary tensors are stored in the base's type.
 
     Returns:
-        What was seen: ``model_class``, ``tokenizer_class``, ``copied_rows``, ``generated``.
+        What was seen: ``model_class``, ``tokenizer_class``, ``copied_rows``, ``prompt``,
+        ``generated``.
 
     Raises:
         VerificationError: If something is not what it should be; the message says what.
@@ -97,13 +99,14 @@ def _inspect(request: dict[str, Any]) -> dict[str, Any]:
     generated = ""
     if not faults:
         inputs = tokenizer(PROMPT, return_tensors="pt", return_token_type_ids=False)
-        ids = model.generate(**inputs, max_new_tokens=8, do_sample=False)
+        ids = model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)
         generated = tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :])
     return {
         "faults": faults,
         "model_class": type(model).__name__,
         "tokenizer_class": type(tokenizer).__name__,
         "copied_rows": len(request["copied"]),
+        "prompt": PROMPT,
         "generated": generated,
     }
 

@@ -75,14 +75,14 @@ def test_lists_of_ends_stay_lists() -> None:
 def test_an_end_without_counterpart_is_dropped_and_told() -> None:
     assert patch({"eos_token_id": [4, 1, 6]}) == (
         {"eos_token_id": [6]},
-        ["eos_token_id: 4", "eos_token_id: 6"],
+        ["eos_token_id 4", "eos_token_id 6"],
     )
-    assert patch({"image_token_id": 6}) == ({"image_token_id": None}, ["image_token_id: 6"])
+    assert patch({"image_token_id": 6}) == ({"image_token_id": None}, ["image_token_id 6"])
 
 
 def test_the_donors_own_end_is_always_there() -> None:
     assert patch({"eos_token_id": [7]}) == ({"eos_token_id": [6, 3]}, [])
-    assert patch({"eos_token_id": 4}) == ({"eos_token_id": 6}, ["eos_token_id: 4"])
+    assert patch({"eos_token_id": 4}) == ({"eos_token_id": 6}, ["eos_token_id 4"])
 
 
 def test_what_is_null_stays_null() -> None:
@@ -92,20 +92,20 @@ def test_what_is_null_stays_null() -> None:
 
 def test_a_role_that_the_donor_lacks_is_dropped() -> None:
     donor = vocabulary(["a", "</e>"], eos=1)
-    assert patch({"bos_token_id": 0}, donor=donor) == ({"bos_token_id": None}, ["bos_token_id: 0"])
+    assert patch({"bos_token_id": 0}, donor=donor) == ({"bos_token_id": None}, ["bos_token_id 0"])
 
 
 def test_suppressed_tokens() -> None:
     assert patch({"suppress_tokens": [3, 4, 7], "begin_suppress_tokens": [5]}) == (
         {"suppress_tokens": [0, 3], "begin_suppress_tokens": [1]},
-        ["suppress_tokens: 4"],
+        ["suppress_tokens 4"],
     )
 
 
 def test_bad_words() -> None:
     assert patch({"bad_words_ids": [[3, 5], [3, 4], [7]], "force_words_ids": [[6]]}) == (
         {"bad_words_ids": [[0, 1], [3]], "force_words_ids": []},
-        ["bad_words_ids: [3, 4]", "force_words_ids: [6]"],
+        ["bad_words_ids [3, 4]", "force_words_ids [6]"],
     )
 
 

@@ -19,6 +19,7 @@ from tokswap.checkpoint.writer import (
     RECORD,
     Replacement,
     carried_files,
+    check_space,
     check_target,
     staging,
     tensor_bytes,
@@ -267,8 +268,8 @@ def test_a_folder_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
             pass
 
 
-def check(target: Path, *sources: Checkpoint, overwrite: bool = False, needed: int = 1) -> None:
-    check_target(target, list(sources), overwrite=overwrite, needed=needed)
+def check(target: Path, *sources: Checkpoint, overwrite: bool = False) -> None:
+    check_target(target, list(sources), overwrite=overwrite)
 
 
 def test_a_free_place_is_fine(tmp_path: Path, sharded: Checkpoint) -> None:
@@ -311,9 +312,9 @@ def test_an_earlier_output_is_replaced_when_asked(tmp_path: Path) -> None:
 
 def test_too_little_space_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1_500_000_000))
-    check(tmp_path / "out", needed=1_500_000_000)
+    check_space(tmp_path / "out", 1_500_000_000)
     with pytest.raises(OutputError, match=r"needs about 2\.5 GB and the disk has 1\.5 GB; free"):
-        check(tmp_path / "below" / "out", needed=2_500_000_000)
+        check_space(tmp_path / "below" / "out", 2_500_000_000)
 
 
 def test_a_place_that_cannot_be_written_is_refused(

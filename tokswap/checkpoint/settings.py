@@ -59,12 +59,12 @@ def patch_settings(
                 level[key] = _patch_ids(key, value, ids, dropped)
             elif key in ID_LISTS and isinstance(value, list):
                 level[key] = [n for old in value if (n := ids.new(old)) is not None]
-                dropped += [f"{key}: {old}" for old in value if ids.new(old) is None]
+                dropped += [f"{key} {old}" for old in value if ids.new(old) is None]
             elif key in ID_SEQUENCES and isinstance(value, list):
                 sequences = [[ids.new(old) for old in sequence] for sequence in value]
                 level[key] = [sequence for sequence in sequences if None not in sequence]
                 dropped += [
-                    f"{key}: {v}" for v, s in zip(value, sequences, strict=True) if None in s
+                    f"{key} {v}" for v, s in zip(value, sequences, strict=True) if None in s
                 ]
     if alignment.base.sha256 != alignment.donor.sha256:
         patched.pop("tokenizer_class", None)  # it names the class of the base's tokenizer
@@ -78,7 +78,7 @@ def _patch_ids(key: str, value: Any, ids: TokenIds, dropped: list[str]) -> Any:
     for number in old:
         mapped = ids.new(number, role)
         if mapped is None:
-            dropped.append(f"{key}: {number}")
+            dropped.append(f"{key} {number}")
         elif mapped not in new:
             new.append(mapped)
     base, donor = ids.alignment.base, ids.alignment.donor

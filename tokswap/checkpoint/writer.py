@@ -49,18 +49,16 @@ class Replacement:
         return math.prod(self.shape) * DTYPE_BITS[self.dtype] // 8
 
 
-def check_target(target: Path, sources: list[Checkpoint], *, overwrite: bool, needed: int) -> None:
+def check_target(target: Path, sources: list[Checkpoint], *, overwrite: bool) -> None:
     """Check that a folder may be written, before anything slow is done.
 
     Args:
         target: The folder to write.
         sources: Checkpoints that are read from.
         overwrite: Whether an earlier output of this program there may be replaced.
-        needed: Bytes that will be written.
 
     Raises:
-        OutputError: If it is one of the sources, holds something already, cannot be created, or
-            the disk has too little space.
+        OutputError: If it is one of the sources, holds something already, or cannot be created.
     """
     resolved = target.resolve()
     for source in sources:
@@ -84,6 +82,19 @@ def check_target(target: Path, sources: list[Checkpoint], *, overwrite: bool, ne
     parent = next(folder for folder in resolved.parents if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise OutputError(f"{target} cannot be created in {parent}; choose another output")
+
+
+def check_space(target: Path, needed: int) -> None:
+    """Check that a disk has room for what will be written.
+
+    Args:
+        target: The folder to write.
+        needed: Bytes that will be written.
+
+    Raises:
+        OutputError: If the disk has too little space.
+    """
+    parent = next(folder for folder in target.resolve().parents if folder.exists())
     free = shutil.disk_usage(parent).free
     if free < needed:
         raise OutputError(

@@ -8,6 +8,7 @@ from tokswap.cli import show
 from tokswap.cli.options import Device, Json, Quiet, Texts
 
 if TYPE_CHECKING:
+    from tokswap.evaluation.figures import GroupScore
     from tokswap.evaluation.measure import Evaluation
 
 
@@ -75,10 +76,8 @@ def print_scores(evaluation: "Evaluation") -> None:
     from tokswap.evaluation.measure import ratios
 
     first = evaluation.results[0]
-    grouped = any(score.groups for score in evaluation.results)
-    head = ["model", "bits per byte", "token perplexity", "tokens per byte"]
+    head = ["model", "bits/byte", "token perplexity", "tokens/byte"]
     head += ["× bits", "× perplexity"] if evaluation.against else []
-    head += ["bits per byte: shared", "new", "new tokens"] if grouped else []
     rows = []
     for score in evaluation.results:
         row = [
@@ -90,11 +89,6 @@ def print_scores(evaluation: "Evaluation") -> None:
         if evaluation.against:
             ratio = ratios(score, first)
             row += [f"{ratio['bits_per_byte']:.3f}", f"{ratio['token_perplexity']:.3f}"]
-        if grouped:
-            new, shared = score.groups.get("new"), score.groups.get("shared")
-            row += [f"{shared.bits_per_byte:.4f}" if shared and shared.tokens else "–"]
-            row += [f"{new.bits_per_byte:.4f}" if new and new.tokens else "–"]
-            row += [f"{new.tokens:,}" if new else "–"]
         rows.append(row)
     show.print_table(head, rows)
     names = ", ".join(text.name for text in first.texts)
@@ -103,8 +97,21 @@ def print_scores(evaluation: "Evaluation") -> None:
         f"{first.dtype}"
     )
     for score in evaluation.results:
+        if score.groups:
+            new = score.groups["new"]
+            typer.echo(
+                f"{score.model}: "
+                + ", ".join(f"{group} tokens {_bits(part)}" for group, part in score.groups.items())
+                + f" bits/byte ({new.tokens:,} new of {score.tokens:,} tokens, "
+                f"{new.bytes / score.bytes:.0%} of the bytes)"
+            )
+    for score in evaluation.results:
         if score.unknown:
             typer.echo(
                 f"note: {score.model} reads {score.unknown} unknown tokens, which hide text: its "
                 "bits per byte are too low"
             )
+
+
+def _bits(group: "GroupScore") -> str:
+    return "–" if group.bits_per_byte is None else f"{group.bits_per_byte:.4f}"

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tokswap import progress
 from tokswap.cli import show
 from tokswap.cli.options import Base, Device, Donor, Json, Quiet, Settings, Texts
 
@@ -113,13 +114,15 @@ def _print(result: "Transplant") -> None:
         print_scores(result.evaluation)
     else:
         typer.echo("")
-    for warning in result.warnings:
-        typer.echo(f"note: {warning}")
+    if not progress.shown():  # else they stand on stderr already
+        for warning in result.warnings:
+            typer.echo(f"note: {warning}")
     verified = result.record.get("verified")
     if verified:
         typer.echo(
             f"verified: {verified['model_class']} with {verified['tokenizer_class']} loads in a "
             f"fresh process; {verified['copied_rows']:,} copied rows are bit-identical"
         )
+        typer.echo(f"it speaks: {verified['prompt']!r} … {verified['generated']!r}")
     seconds = ", ".join(f"{stage} {value:.1f} s" for stage, value in result.seconds.items())
     typer.echo(f"wrote {result.folder} ({seconds})")
