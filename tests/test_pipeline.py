@@ -12,11 +12,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PhiConfig, PhiForCausalLM
 
 from tokswap.checkpoint.source import Checkpoint
-from tokswap.errors import OutputError, RecipeError, TokswapError, VerificationError
+from tokswap.errors import (
+    EvaluationError,
+    OutputError,
+    RecipeError,
+    TokswapError,
+    VerificationError,
+)
 from tokswap.names import BUNDLED_FOLDER
 from tokswap.pair import open_pair
 from tokswap.pipeline import Transplant, default_out, transplant
@@ -373,3 +379,72 @@ def test_plan_only_writes_no_weights(tmp_path):
 def test_default_output_is_named_after_both_models_and_the_method():
     said = {"base_model": "org/Some-Model@v1", "donor": "tiny-mistral", "method": "pieces"}
     assert default_out(make_recipe(said)) == "Some-Model-tiny-mistral-pieces"
+
+
+def test_a_wider_dtype_is_combined_in(tmp_path):
+    """Rows of several tokens are not rounded to the base's type on the way."""
+    swap("tiny-llama", "tiny-mistral", tmp_path / "out", dtype="float32")
+    rows = tensors(tmp_path / "out")["model.embed_tokens.weight"]
+    assert not torch.equal(rows, rows.bfloat16().float())
+
+
+def test_a_dtype_that_cannot_hold_the_base_is_refused(tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(BUNDLED_FOLDER / "tiny-llama", base)
+    held = load_file(base / "model.safetensors")
+    held["model.embed_tokens.weight"][100] = 1e5  # beyond float16
+    save_file(held, base / "model.safetensors", {"format": "pt"})
+    with pytest.raises(OutputError, match=r"beyond torch\.float16; choose a wider dtype"):
+        swap(base, base, tmp_path / "out", dtype="float16")
+
+
+def test_texts_are_read_before_anything_slow(tmp_path):
+    out = tmp_path / "out"
+    recipe = {"eval": {"text": [str(tmp_path / "nowhere.txt")]}}
+    with pytest.raises(EvaluationError, match=r"nowhere\.txt cannot be read"):
+        swap("tiny-llama", "no/such-model", out, **recipe)
+    swap("tiny-llama", "tiny-mistral", out, method="mean")
+    (out / "notes.txt").write_text("notes")
+    said = {"base_model": "tiny-llama", "donor": "tiny-mistral", "out": str(out)}
+    with pytest.raises(EvaluationError, match="lies in the output folder"):
+        transplant(make_recipe(said | {"eval": {"text": [str(out / "notes.txt")]}}), overwrite=True)
+    assert (out / "notes.txt").read_text() == "notes"
+
+
+def test_no_chat_template_to_keep_is_told(tmp_path):
+    with pytest.raises(RecipeError, match="no single chat template"):
+        swap("tiny-llama", "tiny-mistral", tmp_path / "out", chat_template="base")
+
+
+def test_ids_that_the_config_leaves_to_defaults_are_written(tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(BUNDLED_FOLDER / "tiny-llama", base)
+    for name in ("config.json", "generation_config.json"):
+        said = json.loads((base / name).read_text())
+        kept = {k: v for k, v in said.items() if k not in {"bos_token_id", "eos_token_id"}}
+        (base / name).write_text(json.dumps(kept))
+    (base / "generation_config.json").unlink()
+    swap(base, "tiny-mistral", tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (config["bos_token_id"], config["eos_token_id"]) == (1, 2)
+
+
+def test_the_same_tokenizer_with_other_roles_keeps_its_rows(tmp_path):
+    donor = tmp_path / "donor"
+    donor.mkdir()
+    source = BUNDLED_FOLDER / "tiny-llama"
+    shutil.copy(source / "tokenizer.json", donor)
+    said = json.loads((source / "tokenizer_config.json").read_text())
+    said |= {"eos_token": said["pad_token"], "bos_token": said["eos_token"]}
+    (donor / "tokenizer_config.json").write_text(json.dumps(said))
+    swap(source, donor, tmp_path / "out")
+    before, after = tensors(source), tensors(tmp_path / "out")
+    assert all(same_bits(before[key], after[key]) for key in before)
+
+
+def test_the_check_runs_no_code_from_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "regex.py").write_text("raise SystemExit('code of a stranger')")
+    monkeypatch.chdir(tmp_path / "here")
+    result = swap("tiny-llama", "tiny-mistral", tmp_path / "out", method="mean", verify=True)
+    assert result.record["verified"]["generated"]

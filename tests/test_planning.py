@@ -65,8 +65,8 @@ class Loader:
         self.asked.append(("donor", role))
         return self.rows["donor", role]
 
-    def tables(self, *, tied: bool = False, donor_tied: bool = False) -> Tables:
-        return Tables(self.base, self.donor, tied=tied, donor_tied=donor_tied)
+    def tables(self, *, tied: bool = False) -> Tables:
+        return Tables(self.base, self.donor, tied=tied)
 
 
 @pytest.fixture
@@ -180,23 +180,21 @@ def test_a_tied_base_is_solved_once_as_input(alignment: Alignment, loader: Loade
 
 
 @pytest.mark.parametrize(
-    ("methods", "donor_tied", "solved"),
+    ("methods", "solved"),
     [
-        ((Counting(), Counting()), False, ["input"]),
-        ((NeedsDonor(), NeedsDonor()), True, ["input"]),
-        ((NeedsDonor(), NeedsDonor()), False, ["input", "output"]),
-        ((Counting(), Counting(share=0.5)), True, ["input", "output"]),
+        ((Counting(), Counting()), ["input"]),
+        ((NeedsDonor(), NeedsDonor()), ["input", "output"]),
+        ((Counting(), Counting(share=0.5)), ["input", "output"]),
     ],
 )
 def test_an_untied_base_is_solved_once_where_roles_cannot_differ(
     methods: tuple[Method, Method],
-    donor_tied: bool,
     solved: list[str],
     alignment: Alignment,
     loader: Loader,
 ) -> None:
     said: dict[Role, Method] = {"input": methods[0], "output": methods[1]}
-    plan = make_plan(alignment, said, loader.tables(donor_tied=donor_tied))
+    plan = make_plan(alignment, said, loader.tables())
     assert Counting.asked == solved
     assert (plan.roles["output"] is plan.roles["input"]) == (len(solved) == 1)
     number = int(alignment.missing[0])

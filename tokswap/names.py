@@ -99,7 +99,7 @@ def resolve(name: str) -> Location:
     target = aliases[name][0] if name in aliases else name
     if target in BUNDLED:
         return Location(name, "bundled", str(BUNDLED_FOLDER / target))
-    folder = Path(target).expanduser()
+    folder = _as_path(target)
     if target and folder.is_dir():  # an empty name is an unset variable, not this folder
         return Location(name, "folder", str(folder))
     if folder.is_file():
@@ -112,6 +112,16 @@ def resolve(name: str) -> Location:
         + near(name, [*aliases, *BUNDLED])
         + "; `tokswap models` lists the names"
     )
+
+
+def _as_path(name: str) -> Path:
+    """Read a name as a path; one that cannot be a path is one that does not exist."""
+    try:
+        path = Path(name).expanduser()
+        path.is_dir()
+    except (OSError, RuntimeError, ValueError):  # too long, an unknown user, a null byte
+        return Path(os.devnull) / "nothing"
+    return path
 
 
 def near(name: str, known: list[str]) -> str:

@@ -3,12 +3,11 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokswap.checkpoint.files import tokenizer_files
+from tokswap.checkpoint.files import chat_template, tokenizer_files
 from tokswap.checkpoint.settings import patch_settings
 from tokswap.checkpoint.writer import (
     Replacement,
@@ -44,25 +43,16 @@ def write_folder(
     Returns:
         SHA-256 of the new vocabulary tensors by name, and a line for each id in the settings that
         was dropped because the new vocabulary has no such token.
-
-    Raises:
-        OutputError: If the disk is full or a file cannot be written.
     """
     hashes: dict[str, str] = {}
-    try:
-        write_weights(folder, pair.base, _replacements(pair, plan, recipe, hashes))
-        dropped = _write_settings(folder, pair)
-        for name, path in tokenizer_files(pair.donor.files).items():
-            shutil.copyfile(path, folder / name)
-        _write_chat_template(folder, pair, recipe.chat_template)
-        for name in carried_files(pair.base):
-            shutil.copyfile(pair.base.files.path(name), folder / name)
-        plan.save(folder / PLAN_FILE)
-    except OSError as error:
-        raise OutputError(
-            f"writing stopped: {error.strerror or error}; nothing was kept; free some space or "
-            "choose another output"
-        ) from error
+    write_weights(folder, pair.base, _replacements(pair, plan, recipe, hashes))
+    dropped = _write_settings(folder, pair)
+    for name, path in tokenizer_files(pair.donor.files).items():
+        shutil.copyfile(path, folder / name)
+    _write_chat_template(folder, pair, recipe.chat_template)
+    for name in carried_files(pair.base):
+        shutil.copyfile(pair.base.files.path(name), folder / name)
+    plan.save(folder / PLAN_FILE)
     return hashes, dropped
 
 
@@ -92,12 +82,17 @@ def _new_tensor(
 ) -> "Tensor":
     import torch
 
-    tensor = plan.apply(pair.base.load(name), role)
-    if dtype is not None:
-        tensor = tensor.to(getattr(torch, dtype))
-    missing = (plan.kind == Kind.MISSING).nonzero()[:, 0]
-    starts = range(0, len(missing), ROWS_AT_ONCE)
-    if not all(bool(tensor[missing[n : n + ROWS_AT_ONCE]].isfinite().all()) for n in starts):
+    table = pair.base.load(name)
+    if dtype is None:
+        tensor = plan.apply(table, role)
+    else:
+        # Combined in the wider type, so that nothing is rounded twice.
+        new = getattr(torch, dtype)
+        tensor = plan.apply(table.to(torch.promote_types(table.dtype, new)), role).to(new)
+    # A copied row may hold what it likes, unless it was converted.
+    checked = torch.arange(plan.rows) if dtype else (plan.kind == Kind.MISSING).nonzero()[:, 0]
+    starts = range(0, len(checked), ROWS_AT_ONCE)
+    if not all(bool(tensor[checked[n : n + ROWS_AT_ONCE]].isfinite().all()) for n in starts):
         raise OutputError(
             f"the new {name} holds numbers beyond {tensor.dtype}; choose a wider dtype"
         )
@@ -111,8 +106,10 @@ def _write_settings(folder: Path, pair: Pair) -> list[str]:
     for name in ("config.json", "generation_config.json"):
         if name not in pair.base.files.names:
             continue
-        old = pair.base.read_json(name)
-        new, lost = patch_settings(old, pair.alignment)
+        old = said = pair.base.read_json(name)
+        if name == "config.json" and pair.base.vocabulary.sha256 != pair.donor.vocabulary.sha256:
+            said = {**old, **pair.layout.unsaid}  # transformers' defaults are the old vocabulary's
+        new, lost = patch_settings(said, pair.alignment)
         for line in lost:
             dropped.setdefault(line, []).append(name)
         if new == old:
@@ -129,9 +126,7 @@ def _write_chat_template(folder: Path, pair: Pair, whose: str) -> None:
     """Put the chat template where transformers looks first; the donor's needs nothing."""
     if whose == "donor":
         return
-    template = (
-        chat_template(pair.base.files.names, pair.base.files.path) if whose == "base" else None
-    )
+    template = chat_template(pair.base.files) if whose == "base" else None
     for name in ("chat_template.jinja", "chat_template.json"):
         (folder / name).unlink(missing_ok=True)
     settings = folder / "tokenizer_config.json"
@@ -140,18 +135,6 @@ def _write_chat_template(folder: Path, pair: Pair, whose: str) -> None:
         write_json(settings, said)
     if template is not None:
         (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
-
-
-def chat_template(names: frozenset[str], path: Callable[[str], Path]) -> str | None:
-    """Read a model's chat template, from its own file or from tokenizer_config.json."""
-    if "chat_template.jinja" in names:
-        return path("chat_template.jinja").read_text(encoding="utf-8")
-    for name in ("chat_template.json", "tokenizer_config.json"):
-        if name in names:
-            said = json.loads(path(name).read_text(encoding="utf-8")).get("chat_template")
-            if isinstance(said, str):
-                return said
-    return None
 
 
 def write_json(path: Path, said: dict[str, Any]) -> None:

@@ -4,19 +4,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tokswap.checkpoint.files import chat_template
 from tokswap.checkpoint.layout import Layout, check_sizes, find_layout
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.errors import MethodError, RecipeError, TokswapError
 from tokswap.methods import METHODS, Role
 from tokswap.recipe import Recipe
 from tokswap.vocabulary.align import Alignment, align
-from tokswap.vocabulary.special import levels
 from tokswap.vocabulary.tokens import Vocabulary
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from tokswap.planning import Tables
+
+
+TEXT_CONFIGS = ("text_config", "llm_config", "language_config", "decoder")
+"""Where models of several modalities keep the settings of their text part."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +31,6 @@ class Pair:
         base: The checkpoint whose body is kept.
         donor: The checkpoint, or bare tokenizer, whose vocabulary is adopted.
         layout: Where the base keeps its vocabulary.
-        width: D, the width of the base's tables.
         donor_layout: Where the donor keeps its vocabulary; None where no method asks for it.
         alignment: The new vocabulary against the base's.
     """
@@ -35,7 +38,6 @@ class Pair:
     base: Checkpoint
     donor: Checkpoint
     layout: Layout
-    width: int
     donor_layout: Layout | None
     alignment: Alignment
 
@@ -55,7 +57,6 @@ class Pair:
             base=of_base,
             donor=of_donor if donor_layout else None,
             tied=self.layout.tied,
-            donor_tied=bool(donor_layout and donor_layout.tied),
         )
 
 
@@ -63,6 +64,7 @@ def open_pair(recipe: Recipe) -> Pair:
     """Open and align the base and the donor of a recipe.
 
     Raises:
+        RecipeError: If the recipe names tokens or a chat template that are not there.
         MethodError: If the method needs weights that the donor does not have.
         TokswapError: If one of them cannot be had or is not supported.
     """
@@ -74,20 +76,23 @@ def open_pair(recipe: Recipe) -> Pair:
             f"{recipe.method} reads the donor's weights and {donor.name!r} has none; give a model, "
             f"or choose a method that needs only its tokenizer: {others}"
         )
+    if recipe.chat_template == "base" and chat_template(base.files) is None:
+        raise RecipeError(
+            f"chat_template: {base.name!r} has no single chat template to keep; use donor or none"
+        )
     layout = find_layout(base)
-    base_rows, width = check_sizes(base, layout)
+    base_rows = check_sizes(base, layout)
     return Pair(
         base=base,
         donor=donor,
         layout=layout,
-        width=width,
         donor_layout=find_layout(donor) if needs_donor else None,
         alignment=align(
             base.vocabulary,
             donor.vocabulary,
             base_rows=base_rows,
             rows=new_rows(donor, recipe.tokenizer.pad_to_multiple_of),
-            overrides=_overrides(recipe, base.vocabulary, donor.vocabulary),
+            overrides=_overrides(recipe, base.vocabulary, donor.vocabulary, base_rows),
         ),
     )
 
@@ -101,12 +106,15 @@ def new_rows(donor: Checkpoint, multiple: int | None = None) -> int:
     """
     rows = len(donor.vocabulary)
     if "config.json" in donor.files.names:
-        sizes = [level.get("vocab_size") for level in levels(donor.config)]
-        rows = max(rows, *(size for size in [*sizes, 0] if isinstance(size, int)))
+        parts = [donor.config, *(donor.config.get(name) for name in TEXT_CONFIGS)]
+        sizes = [part.get("vocab_size") for part in parts if isinstance(part, dict)]
+        rows = max(rows, next((size for size in sizes if isinstance(size, int)), 0))
     return rows if multiple is None else -(-rows // multiple) * multiple
 
 
-def _overrides(recipe: Recipe, base: Vocabulary, donor: Vocabulary) -> Mapping[int, list[int]]:
+def _overrides(
+    recipe: Recipe, base: Vocabulary, donor: Vocabulary, base_rows: int
+) -> Mapping[int, list[int]]:
     """Find the tokens that the recipe's overrides name.
 
     Raises:
@@ -117,9 +125,19 @@ def _overrides(recipe: Recipe, base: Vocabulary, donor: Vocabulary) -> Mapping[i
     for text, override in recipe.tokenizer.tokens.items():
         try:
             number = donor.find(text)
-            found[number] = [base.find(token) for token in override.tokens]
+            ids = [base.find(token) for token in override.tokens]
         except TokswapError as error:
-            faults.append(f"tokenizer.tokens: {error}")
+            faults.append(str(error))
+            continue
+        faults += [
+            f"{token!r} has no row in {base.name}; name another token"
+            for token, source in zip(override.tokens, ids, strict=True)
+            if source >= base_rows
+        ]
+        if number in found:
+            faults.append(f"{text!r} is a token that is named twice; name it once")
+        found[number] = ids
     if faults:
-        raise RecipeError("\n  ".join(faults))
+        head = "tokenizer.tokens: " if len(faults) == 1 else "tokenizer.tokens is not valid:\n  "
+        raise RecipeError(head + "\n  ".join(faults))
     return found

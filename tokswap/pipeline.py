@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.checkpoint.writer import RECORD, check_space, check_target, staging
-from tokswap.errors import RecipeError
+from tokswap.errors import EvaluationError, RecipeError
 from tokswap.evaluation.measure import Evaluation, evaluate, pick_device, rounded
+from tokswap.evaluation.texts import file_text
 from tokswap.names import resolve
 from tokswap.output import write_folder, write_json
 from tokswap.pair import Pair, open_pair
@@ -89,6 +90,7 @@ def transplant(
 
     sources = [Checkpoint.open(recipe.base_model), Checkpoint.open(recipe.donor)]
     check_target(target, sources, overwrite=overwrite)
+    _check_texts(recipe, target)
     pair = clock.time("align", lambda: open_pair(recipe))
     if not plan_only:
         check_space(target, _bytes_needed(pair))
@@ -97,7 +99,7 @@ def transplant(
         note(f"note: {warning}")
     plan = clock.time("plan", lambda: plan_for(pair, recipe, device))
 
-    with staging(target) as folder:
+    with staging(target, overwrite=overwrite) as folder:
         if plan_only:
             plan.save(folder / PLAN_FILE)
             record = make_record(recipe, pair, {})
@@ -165,6 +167,21 @@ def _measure(recipe: Recipe, target: Path, device: str) -> Evaluation:
         stride=recipe.eval.stride,
         device=device,
     )
+
+
+def _check_texts(recipe: Recipe, target: Path) -> None:
+    """Read the texts once before anything slow, for a misspelt name must not cost a transplant.
+
+    Raises:
+        EvaluationError: If one cannot be read, or lies in the folder that will be replaced.
+    """
+    for name in recipe.eval.text if recipe.eval else ():
+        file_text(Path(name))
+        if target.resolve() in Path(name).resolve().parents:
+            raise EvaluationError(
+                f"the text {name} lies in the output folder {target}, which will be replaced; "
+                "move it elsewhere"
+            )
 
 
 def _bytes_needed(pair: Pair) -> int:

@@ -23,13 +23,11 @@ class Tables:
         base: Loads the base's table of a role, (S, D).
         donor: Loads the donor's table of a role, (rows, E); None for a bare tokenizer.
         tied: Whether one base table serves both roles.
-        donor_tied: Whether one donor table serves both roles.
     """
 
     base: Callable[[Role], Tensor]
     donor: Callable[[Role], Tensor] | None
     tied: bool
-    donor_tied: bool = False
 
     def problem(
         self, role: Role, alignment: Alignment, ids: list[int], *, seed: int, device: str
@@ -59,9 +57,8 @@ def make_plan(
 ) -> Plan:
     """Make the plan: copy the shared rows, fill the missing ones by a method for each role.
 
-    A tied base has one table, which is solved once, as input. So is an untied one whose rows come
-    out the same for both roles (same settings, and nothing read from the donor's tables or the
-    donor is tied).
+    A tied base has one table, which is solved once, as input. So is an untied one where both roles
+    have the same settings and the method reads no tables, for then both come out the same.
 
     Args:
         alignment: The new vocabulary against the base's.
@@ -83,9 +80,9 @@ def make_plan(
 
     roles: dict[Role, RolePlan] = {"input": plan_of("input")}
     if not tables.tied:
-        alike = methods["input"] == methods["output"] and not len(roles["input"].dense_ids)
-        same_donor = tables.donor_tied or not methods["output"].needs_donor
-        roles["output"] = roles["input"] if alike and same_donor else plan_of("output")
+        reads_tables = methods["output"].needs_donor or len(roles["input"].dense_ids)
+        alike = methods["input"] == methods["output"] and not reads_tables
+        roles["output"] = roles["input"] if alike else plan_of("output")
     return Plan(roles, torch.from_numpy(alignment.kind.copy()), dict(about or {}))
 
 

@@ -108,7 +108,7 @@ class Recipe(_Part):
     eval: Annotated[EvalPart | None, BeforeValidator(_switch)] = Field(
         default_factory=EvalPart, description="how to measure, or false"
     )
-    seed: int = Field(default=0, ge=0, description="seed of methods that draw at random")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="seed of methods that draw at random")
     device: str = Field(
         default="auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",

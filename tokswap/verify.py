@@ -5,6 +5,7 @@ already built, can stand in for what is not on disk.
 """
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -50,10 +51,7 @@ def verify(folder: Path, pair: Pair, *, same_dtype: bool) -> dict[str, Any]:
     request = {
         "folder": str(folder),
         "base": str(pair.base.files.path("config.json").parent),
-        "tensors": {
-            name: pair.base.files.path(pair.base.shard_of[name]).name
-            for name in pair.layout.tensors
-        },
+        "tensors": list(pair.layout.tensors),
         "same_dtype": same_dtype,
         "specials": [
             pair.donor.vocabulary.strings[n] for n in sorted(pair.donor.vocabulary.special)
@@ -62,13 +60,20 @@ def verify(folder: Path, pair: Pair, *, same_dtype: bool) -> dict[str, Any]:
         "rows": pair.alignment.rows,
     }
     process = subprocess.run(
-        [sys.executable, "-m", "tokswap.verify"],
+        # -P: the folder that the user stands in may hold a downloaded model's code.
+        [sys.executable, "-P", "-m", "tokswap.verify"],
         input=json.dumps(request),
         capture_output=True,
         text=True,
         check=False,
     )
     lines = process.stdout.strip().splitlines()
+    if process.returncode < 0:
+        raise VerificationError(
+            f"the process that checks the written checkpoint was ended by "
+            f"{signal.Signals(-process.returncode).name}, most likely for want of memory; nothing "
+            "was kept; --no-verify keeps it unchecked"
+        )
     if process.returncode != 0 or not lines:
         last = process.stderr.strip().splitlines()[-1:] or ["no output"]
         raise VerificationError(
@@ -146,7 +151,8 @@ def _row_faults(folder: Path, request: dict[str, Any]) -> Iterator[str]:
         rows, wanted = written.load(name), base.load(name)[old]
         if len(rows) != request["rows"]:
             yield f"{name} has {len(rows)} rows instead of {request['rows']}"
-        elif not request["same_dtype"]:
+            continue
+        if not request["same_dtype"]:
             wanted = wanted.to(rows.dtype)
         # Bytes are compared, not numbers: NaN payloads and the sign of zero count.
         if not torch.equal(_bytes(rows[new]), _bytes(wanted)):

@@ -45,7 +45,7 @@ def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, 
 
 def of(folder: Path) -> Layout:
     found = find_layout(Checkpoint.open(str(folder)))
-    assert check_sizes(Checkpoint.open(str(folder)), found) == (37, 8)
+    assert check_sizes(Checkpoint.open(str(folder)), found) == 37
     return found
 
 
@@ -102,7 +102,7 @@ def test_a_head_under_its_older_name(save: Save) -> None:
 def test_an_unknown_tensor_of_the_vocabularys_size_is_refused_by_name(save: Save) -> None:
     folder = save("Llama", **LLAMA)
     rewrite(folder, lambda tensors: tensors | {"model.freq_map": torch.zeros(3, 37)})
-    with pytest.raises(CheckpointError, match=r"model\.freq_map \(3, 37\) has .*size 37.*not supp"):
+    with pytest.raises(CheckpointError, match=r"model\.freq_map \(3, 37\) has .* size.*not supp"):
         of(folder)
 
 
@@ -110,10 +110,53 @@ def test_a_size_that_means_something_else_as_well_is_let_pass(save: Save) -> Non
     of(save("Llama", **{**LLAMA, "intermediate_size": 37}))
 
 
+def test_a_copy_of_the_vocabulary_is_found_whatever_else_has_its_size(save: Save) -> None:
+    folder = save("Llama", **{**LLAMA, "max_position_embeddings": 37, "intermediate_size": 37})
+    rewrite(folder, lambda tensors: tensors | {"mtp.embed.weight": torch.zeros(37, 8)})
+    with pytest.raises(CheckpointError, match=r"mtp\.embed\.weight \(37, 8\) has .* size"):
+        of(folder)
+
+
+def test_a_second_vocabulary_is_refused_by_name(save: Save) -> None:
+    folder = save(
+        "Gemma3nText", **{**LLAMA, "num_hidden_layers": 2, "num_kv_shared_layers": 0},
+        vocab_size_per_layer_input=33, hidden_size_per_layer_input=4, laurel_rank=2,
+        layer_types=["full_attention", "full_attention"], activation_sparsity_pattern=[0.0, 0.0],
+        altup_num_inputs=2,
+    )  # fmt: skip
+    with pytest.raises(CheckpointError, match=r"embed_tokens_per_layer\.weight \(33, 8\) has"):
+        of(folder)
+
+
+def test_a_stored_head_that_differs_is_not_tied_whatever_the_config_says(save: Save) -> None:
+    folder = save("Llama", **LLAMA, tie_word_embeddings=True)
+    rewrite(folder, lambda tensors: tensors | {HEAD: tensors[EMBED] + 1})
+    found = of(folder)
+    assert (found.output, found.copies, found.tied) == (HEAD, (), False)
+
+
+def test_an_embedding_of_one_dimension_is_refused(save: Save) -> None:
+    folder = save("Llama", **LLAMA)
+    rewrite(folder, lambda tensors: tensors | {EMBED: torch.zeros(37)})
+    with pytest.raises(CheckpointError, match=r"has the shape \(37,\); an embedding has two"):
+        of(folder)
+
+
+def test_what_the_config_leaves_to_defaults_is_said(save: Save) -> None:
+    folder = save("Llama", **LLAMA)
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    ids = {key: config.pop(key) for key in ("bos_token_id", "eos_token_id")}
+    path.write_text(json.dumps(config))
+    assert find_layout(Checkpoint.open(str(folder))).unsaid == ids
+
+
 def test_tables_of_different_sizes_are_refused(save: Save) -> None:
     folder = save("Llama", **LLAMA)
     rewrite(folder, lambda tensors: tensors | {HEAD: torch.zeros(40, 8)})
-    with pytest.raises(CheckpointError, match=rf"{HEAD} has 40 rows and {EMBED} has 37"):
+    with pytest.raises(
+        CheckpointError, match=rf"{HEAD} has the shape \(40, 8\) and {EMBED} \(37, 8\)"
+    ):
         of(folder)
 
 

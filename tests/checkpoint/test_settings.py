@@ -149,3 +149,16 @@ def test_the_new_id_of_a_row_that_several_tokens_took() -> None:
     assert ids.new(5) is None
     said = {"bos_token_id": 0, "eos_token_id": 0}
     assert patch(said, base, donor)[0] == {"bos_token_id": 0, "eos_token_id": 1}
+
+
+def test_ids_under_the_older_name_are_changed_too() -> None:
+    assert patch({"image_token_index": 7}) == ({"image_token_index": 3}, [])
+
+
+def test_an_override_by_one_token_takes_over_its_ids() -> None:
+    aligned = align(BASE, DONOR, base_rows=10, rows=12, overrides={2: [6], 4: [3, 4]})
+    said = {"eos_token_id": [1, 6], "suppress_tokens": [4]}
+    assert patch_settings(said, aligned) == (
+        {"eos_token_id": [6, 2], "suppress_tokens": []},
+        ["suppress_tokens 4"],
+    )

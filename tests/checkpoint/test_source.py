@@ -35,8 +35,9 @@ def test_a_sharded_index(sharded: Checkpoint) -> None:
         assert sharded.info(name).shape == tuple(theirs.shape)
 
 
-def test_an_index_beats_a_single_file(sharded: Checkpoint, checkpoint: Build) -> None:
-    assert "a" not in checkpoint(model__safetensors=ONE).shard_of
+def test_a_single_file_beats_an_index(sharded: Checkpoint, checkpoint: Build) -> None:
+    """As in transformers, which looks for the single file first."""
+    assert dict(checkpoint(model__safetensors=ONE).shard_of) == {"a": "model.safetensors"}
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_an_index_that_leaves_the_folder_is_refused(
     checkpoint: Build, tmp_path: Path, name: Any
 ) -> None:
     (tmp_path / "x.safetensors").touch()
-    found = checkpoint(model__safetensors=ONE, **{INDEX: {"weight_map": {"a": name}}})
+    found = checkpoint(**{INDEX: {"weight_map": {"a": name}}})
     with pytest.raises(CheckpointError, match=r"no safetensors file in the folder; do not trust"):
         _ = found.shard_of
 
@@ -68,10 +69,12 @@ def test_an_index_without_a_map_is_refused(checkpoint: Build, said: Any) -> None
 
 
 def test_an_index_that_disagrees_with_its_file_is_refused(checkpoint: Build) -> None:
-    index = {"weight_map": {"a": "model.safetensors", "b": "model.safetensors"}}
-    found = checkpoint(model__safetensors=ONE, **{INDEX: index})
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model-1.safetensors"}}
+    found = checkpoint(**{"model-1__safetensors": ONE, INDEX: index})
     for read in (found.info, found.load):
-        with pytest.raises(CheckpointError, match=r"model\.safetensors lacks 'b', which the index"):
+        with pytest.raises(
+            CheckpointError, match=r"model-1\.safetensors lacks 'b', which the index"
+        ):
             read("b")
 
 

@@ -1,5 +1,6 @@
 """Writing: whole or not at all, and every byte that is not replaced carried as it is."""
 
+import errno
 import json
 import os
 import shutil
@@ -193,9 +194,7 @@ def test_staging_takes_its_place_at_the_end(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("exists", [True, False])
-def test_staging_leaves_nothing_behind(
-    tmp_path: Path, error: type[BaseException], exists: bool
-) -> None:
+def test_staging_leaves_nothing_behind(tmp_path: Path, error: BaseException, exists: bool) -> None:
     target = tmp_path / "out"
     if exists:
         target.mkdir()
@@ -216,21 +215,49 @@ def test_staging_leaves_nothing_behind(
 def test_staging_replaces_what_is_there(tmp_path: Path) -> None:
     target = tmp_path / "out"
     target.mkdir()
-    (target / "old").touch()
-    with staging(target) as stage:
+    (target / RECORD).touch()
+    with staging(target, overwrite=True) as stage:
         (stage / "new").touch()
-        assert left(target) == ["old"]
+        assert left(target) == [RECORD]
     assert left(tmp_path) == ["out"]
     assert left(target) == ["new"]
 
 
-@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize("made", ["folder", "file"])
+def test_what_has_come_to_lie_there_meanwhile_is_kept(
+    tmp_path: Path, overwrite: bool, made: str
+) -> None:
+    target = tmp_path / "out"
+    thesis = target / "thesis.txt" if made == "folder" else target
+
+    def write() -> None:
+        with staging(target, overwrite=overwrite) as stage:
+            (stage / "x").touch()
+            thesis.parent.mkdir(exist_ok=True)
+            thesis.write_text("years of work")
+
+    with pytest.raises(OutputError, match="meanwhile"):
+        write()
+    assert thesis.read_text() == "years of work"
+    assert left(tmp_path) == ["out"]
+
+
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"stopped: No space left .*nothing was kept"):  # noqa: SIM117
+        with staging(tmp_path / "out"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "model.safetensors")
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [OSError(5, "I/O error"), KeyboardInterrupt()])
 def test_the_old_is_kept_where_the_new_cannot_take_its_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     target = tmp_path / "out"
     target.mkdir()
     (target / "x").write_text("old")
+    (target / RECORD).touch()
     rename = Path.rename
 
     def renamed(self: Path, to: Path) -> Path:
@@ -239,11 +266,11 @@ def test_the_old_is_kept_where_the_new_cannot_take_its_place(
         return rename(self, to)
 
     def replace() -> None:
-        with staging(target) as stage:
+        with staging(target, overwrite=True) as stage:
             (stage / "x").write_text("new")
 
     monkeypatch.setattr(Path, "rename", renamed)
-    with pytest.raises(error):
+    with pytest.raises((OutputError, KeyboardInterrupt)):
         replace()
     assert left(tmp_path) == ["out"]
     assert (target / "x").read_text() == "old"
@@ -252,9 +279,10 @@ def test_the_old_is_kept_where_the_new_cannot_take_its_place(
 def test_staging_through_a_link_replaces_what_it_leads_to(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "x").write_text("old")
+    (tmp_path / "real" / RECORD).touch()
     target = tmp_path / "out"
     target.symlink_to(tmp_path / "real")
-    with staging(target) as stage:
+    with staging(target, overwrite=True) as stage:
         (stage / "x").write_text("new")
     assert (tmp_path / "real" / "x").read_text() == "new"
     assert target.is_symlink()
@@ -330,9 +358,16 @@ def test_a_place_that_cannot_be_written_is_refused(
 
 
 def test_small_files_that_go_along(checkpoint: Build) -> None:
-    along = ["LICENSE", "preprocessor_config.json", "modeling_x.py", "tokenization_x.py"]
+    along = [
+        "LICENSE",
+        "USE_POLICY.md",
+        "preprocessor_config.json",
+        "modeling_x.py",
+        "tokenization_x.py",
+    ]
     left_out = [
-        "config.json", "generation_config.json", "README.md", "USE_POLICY.md", ".gitattributes",
+        "config.json", "generation_config.json", "README.md", "params.json",
+        "adapter_config.json", ".gitattributes",
         "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "tokenizer.model.v3",
         "vocab.json", "merges.txt", "special_tokens_map.json", "chat_template.jinja",
         "model.safetensors", "pytorch_model.bin", "pytorch_model.bin.index.json", INDEX, RECORD,

@@ -1,5 +1,6 @@
 """The files of a model, wherever they lie: a folder, or a repository on the Hub."""
 
+import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Protocol
 
 from tokswap.errors import NameUnknownError
 from tokswap.names import BUNDLED, Location, known_aliases, near
+from tokswap.progress import note
 
 TOKENIZER_FILES = frozenset(
     {
@@ -98,6 +100,10 @@ class HubFiles:
                 f"was fetched before{self._near()}; check the spelling and the network, or give "
                 "a local folder"
             ) from error
+        note(
+            f"note: the Hub cannot be reached; {self._called()} is read as far as it was fetched "
+            f"before (commit {folder.name})"
+        )
         return folder.name, frozenset(path.name for path in folder.iterdir() if path.is_file())
 
     @property
@@ -177,3 +183,19 @@ def open_files(location: Location) -> Files:
 def tokenizer_files(files: Files) -> Mapping[str, Path]:
     """Paths of the files that make up the tokenizer, by file name."""
     return {name: files.path(name) for name in sorted(files.names & TOKENIZER_FILES)}
+
+
+def chat_template(files: Files) -> str | None:
+    """Read a model's chat template, from its own file or from tokenizer_config.json.
+
+    Returns:
+        The template; None where there is none, or a list of several.
+    """
+    if "chat_template.jinja" in files.names:
+        return files.path("chat_template.jinja").read_text(encoding="utf-8")
+    for name in ("chat_template.json", "tokenizer_config.json"):
+        if name in files.names:
+            said = json.loads(files.path(name).read_text(encoding="utf-8")).get("chat_template")
+            if isinstance(said, str):
+                return said
+    return None

@@ -6,7 +6,8 @@ those that are stored, which differ from the modules' by a prefix at times.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tokswap.checkpoint.source import Checkpoint
@@ -14,7 +15,7 @@ from tokswap.errors import CheckpointError
 from tokswap.vocabulary.special import levels
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 STORED_NAMES = {"lm_head": "embed_out"}
 """Modules that some checkpoints store under another name (GPT-NeoX's head)."""
@@ -32,6 +33,7 @@ class Layout:
         copies: Other stored copies of the embedding (a tied head that was stored all the same).
         bias: The head's bias, (S,), or None.
         tied: Whether one table serves both roles.
+        unsaid: Settings about the vocabulary that config.json leaves to transformers' defaults.
     """
 
     input: str
@@ -39,6 +41,7 @@ class Layout:
     copies: tuple[str, ...]
     bias: str | None
     tied: bool
+    unsaid: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -54,7 +57,7 @@ def find_layout(checkpoint: Checkpoint) -> Layout:
         CheckpointError: If transformers does not know the model, if a vocabulary tensor is not
             stored or stored quantised.
     """
-    model = _meta_model(checkpoint)
+    model = _meta_model(checkpoint, _config(checkpoint))
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     stored = checkpoint.shard_of
     prefix = getattr(model, "base_model_prefix", "")
@@ -62,27 +65,33 @@ def find_layout(checkpoint: Checkpoint) -> Layout:
     input_name = _stored(f"{embedding_name}.weight", stored, prefix)
     if input_name is None:
         raise CheckpointError(
-            f"{checkpoint.name} stores no embedding under {embedding_name}.weight; a checkpoint "
-            "of another library or with quantised embeddings is not supported"
+            f"{checkpoint.name} stores no embedding under {embedding_name}.weight; it lies under "
+            "another name or is quantised, which is not supported; give a plain checkpoint as "
+            "save_pretrained() writes it"
         )
     output_name = bias = None
     if head is not None:
         head_name = _module_name(model, head)
         output_name = _stored(f"{head_name}.weight", stored, prefix)
         bias = _stored(f"{head_name}.bias", stored, prefix)
-    tied = bool(getattr(model.config.get_text_config(), "tie_word_embeddings", False))
-    if output_name is None and head is not None and not tied:
+    said_tied = bool(getattr(model.config.get_text_config(), "tie_word_embeddings", False))
+    if output_name is None and head is not None and not said_tied:
         raise CheckpointError(
             f"{checkpoint.name} says that its head is not tied to the embedding, but stores no "
             f"{head_name}.weight; a quantised head is not supported, give the plain checkpoint"
         )
-    copies = (output_name,) if tied and output_name not in {None, input_name} else ()
+    # Where a head is stored beside the embedding and differs, transformers unties the two.
+    separate = output_name not in {None, input_name}
+    tied = output_name is None or (
+        said_tied and (not separate or _same(checkpoint, input_name, output_name))
+    )
     layout = Layout(
         input=input_name,
         output=input_name if tied or output_name is None else output_name,
-        copies=tuple(name for name in copies if name),
+        copies=(output_name,) if tied and separate and output_name else (),
         bias=bias,
-        tied=tied or output_name is None,
+        tied=tied,
+        unsaid=_unsaid(checkpoint, model.config),
     )
     for name in layout.tensors:
         if checkpoint.info(name).dtype not in FLOATS:
@@ -93,58 +102,120 @@ def find_layout(checkpoint: Checkpoint) -> Layout:
     return layout
 
 
-def check_sizes(checkpoint: Checkpoint, layout: Layout) -> tuple[int, int]:
+def check_sizes(checkpoint: Checkpoint, layout: Layout) -> int:
     """Check that all vocabulary tensors agree, and that no tensor is one without being known.
 
     Returns:
-        S and D, the rows and the width of the embedding.
+        S, the rows of the embedding.
 
     Raises:
-        CheckpointError: If tensors disagree, or a tensor with a dimension of S is not claimed.
+        CheckpointError: If tensors disagree, or one of the vocabulary's size is not claimed.
     """
-    rows, width = checkpoint.info(layout.input).shape
+    shape = checkpoint.info(layout.input).shape
+    if len(shape) != 2:
+        raise CheckpointError(
+            f"{checkpoint.name}: {layout.input} has the shape {shape}; an embedding has two "
+            "dimensions, fetch it again"
+        )
     for name in layout.tensors:
-        if checkpoint.info(name).shape[0] != rows:
+        if checkpoint.info(name).shape[:1] != shape[:1]:
             raise CheckpointError(
-                f"{checkpoint.name}: {name} has {checkpoint.info(name).shape[0]} rows and "
-                f"{layout.input} has {rows}; this program needs them to agree"
+                f"{checkpoint.name}: {name} has the shape {checkpoint.info(name).shape} and "
+                f"{layout.input} {shape}; this program needs their rows to agree"
             )
-    if rows in _other_sizes(checkpoint.config):
-        return rows, width  # a tensor's shape alone cannot tell what its rows are
-    for shard in checkpoint.shards:
-        for name, info in checkpoint.header(shard).tensors.items():
-            if name not in layout.tensors and rows in info.shape:
-                raise CheckpointError(
-                    f"{checkpoint.name}: {name} {info.shape} has a dimension of the vocabulary's "
-                    f"size {rows}, and it is not known how to carry it over; models with such "
-                    "tensors are not supported"
-                )
-    return rows, width
-
-
-def _other_sizes(config: Mapping[str, Any]) -> set[int]:
-    """Collect the sizes in a config that are no vocabulary's."""
-    return {
+    sizes = {shape[0]} | {
         value
-        for level in levels(config)
+        for level in levels(checkpoint.config)
         for key, value in level.items()
-        if type(value) is int and "vocab" not in key and not key.endswith("token_id")
+        if "vocab" in key and type(value) is int and value > 1
+    }
+    suspects = {
+        name: info.shape
+        for shard in checkpoint.shards
+        for name, info in checkpoint.header(shard).tensors.items()
+        if name not in layout.tensors and sizes & set(info.shape)
+    }
+    if suspects:
+        # Some other size may just be the same number: such tensors do not grow with a vocabulary.
+        steady = _steady_names(checkpoint)
+        for name, suspect in suspects.items():
+            if name not in steady:
+                raise CheckpointError(
+                    f"{checkpoint.name}: {name} {suspect} has a dimension of a vocabulary's size, "
+                    "and it is not known how to carry it over; models with such tensors are not "
+                    "supported"
+                )
+    return shape[0]
+
+
+def _same(checkpoint: Checkpoint, first: str, second: str | None) -> bool:
+    import torch
+
+    return second is not None and torch.equal(checkpoint.load(first), checkpoint.load(second))
+
+
+def _unsaid(checkpoint: Checkpoint, config: Any) -> dict[str, Any]:
+    """Collect what a config without nested ones leaves to the defaults of its class."""
+    if config.get_text_config() is not config:
+        return {}
+    keys = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")
+    values = {key: getattr(config, key, None) for key in keys if key not in checkpoint.config}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _steady_names(checkpoint: Checkpoint) -> set[str]:
+    """Name the stored tensors whose shapes do not depend on the size of any vocabulary."""
+    plain = _meta_model(checkpoint, _config(checkpoint))
+    config = _config(checkpoint)
+    for level in {id(part): part for part in (config, config.get_text_config())}.values():
+        for key in [key for key in vars(level) if "vocab" in key]:
+            if type(getattr(level, key)) is int:
+                setattr(level, key, getattr(level, key) + 1)
+    grown = {name: tensor.shape for name, tensor in _tensors(_meta_model(checkpoint, config))}
+    prefix = getattr(plain, "base_model_prefix", "")
+    return {
+        spelling
+        for name, tensor in _tensors(plain)
+        if grown.get(name) == tensor.shape
+        for spelling in _spellings(name, prefix)
     }
 
 
-def _meta_model(checkpoint: Checkpoint) -> Any:
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-    from transformers.utils import logging
+def _tensors(model: Any) -> "Iterator[tuple[str, Tensor]]":
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+def _config(checkpoint: Checkpoint) -> Any:
+    from transformers import AutoConfig
 
     folder = checkpoint.files.path("config.json").parent
+    with _explained(checkpoint):
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+
+
+def _meta_model(checkpoint: Checkpoint, config: Any) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with _explained(checkpoint), torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+
+
+@contextmanager
+def _explained(checkpoint: Checkpoint) -> Iterator[None]:
+    """Silence transformers, and turn what it raises into one sentence.
+
+    Raises:
+        CheckpointError: If transformers cannot build the model.
+    """
+    from transformers.utils import logging
+
     kind = checkpoint.config.get("model_type")
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        yield
     except Exception as error:  # each architecture refuses settings by exceptions of its own
         reason = str(error).strip().partition("\n")[0].rstrip(":")
         raise CheckpointError(
@@ -153,7 +224,6 @@ def _meta_model(checkpoint: Checkpoint) -> Any:
         ) from error
     finally:
         logging.set_verbosity(verbosity)
-    return model
 
 
 def _module_name(model: "nn.Module", module: "nn.Module") -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from tokswap.vocabulary.align import Alignment, Kind
 from tokswap.vocabulary.special import ROLES, levels
 
+ID_KEYS = ("_token_id", "_token_index")
 ID_LISTS = ("suppress_tokens", "begin_suppress_tokens")
 ID_SEQUENCES = ("bad_words_ids", "force_words_ids")
 
@@ -17,7 +18,10 @@ class TokenIds:
     def __init__(self, alignment: Alignment) -> None:
         self.alignment = alignment
         self._new: dict[int, int] = {}
-        for kind in (Kind.SPECIAL, Kind.SHARED, Kind.OVERRIDE, Kind.UNUSED):
+        for number, sources in alignment.overrides.items():
+            if len(sources) == 1:
+                self._new.setdefault(sources[0], number)
+        for kind in (Kind.SPECIAL, Kind.SHARED, Kind.UNUSED):
             for number in alignment.ids(kind).tolist():
                 source = int(alignment.source[number])
                 if source >= 0:
@@ -37,8 +41,8 @@ def patch_settings(
     """Give a config the new vocabulary's size and ids, at every nesting level.
 
     Sizes are the values of ``vocab_size`` that equal the base's rows; ids are the values of
-    ``*_token_id`` keys and of the lists of ids that generation_config.json may hold. A role that
-    the base leaves open (null) stays open.
+    ``*_token_id`` and ``*_token_index`` keys and of the lists of ids that generation_config.json
+    may hold. A role that the base leaves open (null) stays open.
 
     Args:
         settings: The parsed config.json or generation_config.json.
@@ -55,7 +59,7 @@ def patch_settings(
         if level.get("vocab_size") == alignment.base_rows:
             level["vocab_size"] = alignment.rows
         for key, value in level.items():
-            if key.endswith("_token_id") and value is not None:
+            if key.endswith(ID_KEYS) and value is not None:
                 level[key] = _patch_ids(key, value, ids, dropped)
             elif key in ID_LISTS and isinstance(value, list):
                 level[key] = [n for old in value if (n := ids.new(old)) is not None]

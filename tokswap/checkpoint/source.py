@@ -99,6 +99,8 @@ class Checkpoint:
                 the folder.
         """
         names = self.files.names
+        if SINGLE in names:  # transformers looks for it first
+            return dict.fromkeys(self.header(SINGLE).tensors, SINGLE)
         if INDEX in names:
             shards = self.read_json(INDEX).get("weight_map")
             if not isinstance(shards, dict) or not shards:
@@ -114,8 +116,6 @@ class Checkpoint:
                         f"{self.name} lacks {file}, which {INDEX} names; fetch it again"
                     )
             return shards
-        if SINGLE in names:
-            return dict.fromkeys(self.header(SINGLE).tensors, SINGLE)
         others = sorted(n for n in names if n.endswith((".bin", ".pt", ".pth", ".gguf", ".h5")))
         if others:
             raise CheckpointError(

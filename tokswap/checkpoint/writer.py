@@ -1,5 +1,6 @@
 """Writing a checkpoint: the vocabulary's tensors replaced, every other byte carried as it is."""
 
+import errno
 import json
 import math
 import os
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from tokswap.checkpoint.files import TOKENIZER_FILES
 from tokswap.checkpoint.header import DTYPE_BITS, Header, pack_header
-from tokswap.checkpoint.source import INDEX, Checkpoint
+from tokswap.checkpoint.source import INDEX, SINGLE, Checkpoint
 from tokswap.errors import OutputError
 from tokswap.progress import bar
 
@@ -70,6 +71,10 @@ def check_target(target: Path, sources: list[Checkpoint], *, overwrite: bool) ->
                 f"the output {target} and {source.name!r} are the same folder, or one lies in the "
                 "other; choose another output"
             )
+    if os.path.ismount(resolved):
+        raise OutputError(
+            f"{target} is where a disk is mounted, which cannot be replaced; give a folder in it"
+        )
     if target.exists():
         known = target.is_dir() and (not any(target.iterdir()) or (target / RECORD).is_file())
         if not known:
@@ -104,35 +109,54 @@ def check_space(target: Path, needed: int) -> None:
 
 
 @contextmanager
-def staging(target: Path) -> Iterator[Path]:
+def staging(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Give a folder beside the target that takes its place at the end, whole or not at all.
 
     Where the body fails or is interrupted the folder is removed and the target is untouched.
+
+    Args:
+        target: The folder to write.
+        overwrite: Whether an earlier output of this program there may be replaced.
 
     Yields:
         The folder to write into.
 
     Raises:
-        OutputError: If a folder cannot be created there.
+        OutputError: If a folder cannot be created there, a file cannot be written, or something
+            has come to lie at the target meanwhile.
     """
-    target = target.resolve()  # the folder that a link leads to is replaced, not the link
+    shown, target = target, target.resolve()  # the folder that a link leads to, not the link
     stage = target.parent / f".{target.name}.{secrets.token_hex(4)}.partial"
     try:
         stage.mkdir(parents=True)
     except OSError as error:
         raise OutputError(
-            f"{target} cannot be created ({error.strerror}); choose another"
+            f"{shown} cannot be created ({error.strerror}); choose another"
         ) from error
     try:
         yield stage
-        _replace(stage, target)
+        _replace(stage, target, overwrite)
+    except OSError as error:
+        raise OutputError(
+            f"writing {shown} stopped: {error.strerror or error} "
+            f"({Path(error.filename or target).name}); nothing was kept; free some space or choose "
+            "another output"
+        ) from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
 
-def _replace(stage: Path, target: Path) -> None:
-    if not target.exists():
-        stage.rename(target)
+def _replace(stage: Path, target: Path, overwrite: bool) -> None:
+    if not (overwrite and (target / RECORD).is_file()):
+        try:
+            stage.rename(target)  # where an empty folder lies, it is replaced
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
+                raise
+            raise OutputError(
+                f"{target} has come to lie there meanwhile and is not replaced; nothing was kept; "
+                "choose another output"
+            ) from error
         return
     old = stage.with_suffix(".old")
     target.rename(old)
@@ -165,7 +189,7 @@ def write_weights(folder: Path, base: Checkpoint, replace: Mapping[str, Replacem
                 continue
             with source.open("rb") as reader, (folder / shard).open("wb") as writer:
                 _write_shard(reader, writer, base.header(shard), replace, advance)
-    if INDEX in base.files.names:
+    if INDEX in base.files.names and SINGLE not in base.files.names:
         index = base.read_json(INDEX)
         if isinstance((index.get("metadata") or {}).get("total_size"), int):
             change = sum(new.size - _size(base, name) for name, new in replace.items())
@@ -247,18 +271,16 @@ def carried_files(base: Checkpoint) -> list[str]:
     Weights in other formats, the tokenizer, the settings that are patched and the model card are
     left out; so is everything in folders below.
     """
-    patched = {
+    left_out = {
         "config.json",
         "generation_config.json",
-        INDEX,
+        "params.json",  # Mistral's own form of config.json, whose size of the vocabulary is stale
+        "adapter_config.json",  # without the adapter's weights
         RECORD,
-        "README.md",
-        ".gitattributes",
     }
     return sorted(
         name
-        for name in base.files.names - patched - TOKENIZER_FILES
-        if not name.endswith((*WEIGHT_SUFFIXES, ".index.json", ".md", ".plan"))
-        and not name.startswith(".")
-        and not name.startswith(("consolidated", "tokenizer"))
+        for name in base.files.names - left_out - TOKENIZER_FILES
+        if not name.endswith((*WEIGHT_SUFFIXES, ".index.json", ".plan"))
+        and not name.startswith((".", "README", "tokenizer"))
     )

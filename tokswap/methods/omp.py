@@ -133,7 +133,8 @@ class OMP(Method):
         if self.k > anchors:
             raise MethodError(
                 f"omp with k={self.k} needs as many anchors, and {donor!r} shares {anchors} tokens "
-                "with the base; lower method.k or choose a donor with a closer vocabulary"
+                "with the base that are fit to be anchors; lower method.k or choose a donor with a "
+                "closer vocabulary"
             )
         if self.k > width:
             raise MethodError(

@@ -1,6 +1,6 @@
 """The record of a transplant: everything that decided its bytes, and what came of it.
 
-It holds no time and no place, so that the same settings give the same bytes.
+It holds no time and not the place of the output, so that the same settings give the same bytes.
 """
 
 import importlib.metadata

@@ -20,7 +20,7 @@ def warnings_for(pair: Pair, recipe: Recipe) -> list[str]:
             f"the base begins each text with {base.strings[base.roles['bos']]} and the donor's "
             "tokenizer has no such token"
         )
-    if recipe.method == "zero" and not pair.layout.tied and len(pair.alignment.missing):
+    if recipe.method == "zero" and len(pair.alignment.missing):
         found.append("zero rows in the head have logit 0, which can outrank real tokens")
     methods = recipe.methods
     if pair.layout.tied and methods["input"] != methods["output"]:

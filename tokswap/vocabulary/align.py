@@ -150,6 +150,7 @@ def align(
         {number: donor.strings[number] for number in sorted(donor.special)},
         roles_with_rows(base, base_rows),
         {string: n for string, n in base.special_ids.items() if n < base_rows},
+        strings_first=base.sha256 == donor.sha256,
     )
     reasons = {}
     for number, (found_special, reason) in matches.items():

@@ -4,14 +4,13 @@ The bytes are cut as they stand: no dummy space in front, no normalisation, no s
 a token that holds only part of a character is cut all the same.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tokenizers import Tokenizer
 
 from tokswap.vocabulary.spelling import is_isolated, steps, to_byte_level
-from tokswap.vocabulary.tokens import Vocabulary
+from tokswap.vocabulary.tokens import Vocabulary, build_tokenizer
 
 MARK = "▁"
 """SentencePiece's mark for the space, which its tokenizers cannot tell from the character."""
@@ -54,7 +53,7 @@ def _bare(vocabulary: Vocabulary) -> Tokenizer:
         "normalizer": {"type": "Sequence", "normalizers": normalizers} if normalizers else None,
         "pre_tokenizer": _without_prefix(specification.get("pre_tokenizer")),
     }
-    return Tokenizer.from_str(json.dumps(specification))
+    return build_tokenizer(specification, vocabulary.name)
 
 
 def _marks_space(step: Mapping[str, Any]) -> bool:

@@ -81,6 +81,8 @@ def match_special(
     strings: Mapping[int, str],
     base_roles: Mapping[str, int],
     base_strings: Mapping[str, int],
+    *,
+    strings_first: bool = False,
 ) -> dict[int, tuple[int | None, str]]:
     """Match each special token of the donor with a base token: by role, then by string.
 
@@ -89,6 +91,8 @@ def match_special(
         strings: Strings of the donor's special tokens by id.
         base_roles: The base's token id by role.
         base_strings: Ids of the base's special tokens by string.
+        strings_first: Whether a token of the same string beats one of the same role, as it must
+            where both have the same tokenizer and give its tokens different roles.
 
     Returns:
         For each donor id, the base id (None where the base has no counterpart) and the reason.
@@ -102,6 +106,8 @@ def match_special(
         same = base_strings.get(string)
         if same is not None and same not in kept_from:
             found[number] = (same, "string")
+            if strings_first:
+                continue
         played = [role for role in ROLES if roles.get(role) == number]
         for role in [*played, *(STAND_INS[role] for role in played if role in STAND_INS)]:
             if role in base_roles and base_roles[role] not in kept_from:

@@ -6,6 +6,7 @@ Everything is read from tokenizer.json and the small files beside it. Nothing is
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,9 @@ from tokswap.vocabulary.spelling import BYTE_FALLBACK, spelling_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+CONTROL = re.compile(r"[<\[].+[>\]]")
+"""How control tokens are written, such as ``<s>`` and ``[PAD]``."""
 
 MODELS = ("BPE", "Unigram", "WordPiece")
 
@@ -57,10 +61,12 @@ class Vocabulary:
 
     @cached_property
     def backend(self) -> "Tokenizer":
-        """The tokenizer itself, with truncation and padding off."""
-        from tokenizers import Tokenizer
+        """The tokenizer itself, with truncation and padding off.
 
-        backend = Tokenizer.from_str(json.dumps(self.specification))
+        Raises:
+            VocabularyError: If the tokenizers library cannot build it.
+        """
+        backend = build_tokenizer(self.specification, self.name)
         backend.no_truncation()
         backend.no_padding()
         return backend
@@ -85,7 +91,8 @@ class Vocabulary:
         if found is None and text in self.by_string:
             found = self.by_string[text]
         if found is None:
-            cut = " ".join(repr(token) for token in self.backend.encode(text).tokens)
+            tokens = self.backend.encode(text, add_special_tokens=False).tokens
+            cut = " ".join(repr(token) for token in tokens)
             raise NameUnknownError(
                 f"{text!r} is not one token of {self.name}, which cuts it as {cut}; "
                 "name one of its tokens (a leading space counts)"
@@ -108,6 +115,23 @@ class Vocabulary:
             return repr(data.decode())
         except UnicodeDecodeError:
             return repr(data)
+
+
+def build_tokenizer(specification: Mapping[str, Any], name: str) -> "Tokenizer":
+    """Build a tokenizer from the content of a tokenizer.json.
+
+    Raises:
+        VocabularyError: If the tokenizers library cannot build it.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_str(json.dumps(specification))
+    except Exception as error:  # the library raises Exception itself
+        raise VocabularyError(
+            f"{name}: the installed tokenizers cannot read its tokenizer.json ({error}); "
+            "upgrade tokenizers"
+        ) from error
 
 
 def load_vocabulary(
@@ -135,30 +159,28 @@ def load_vocabulary(
     try:
         specification = json.loads(raw)
         model = specification["model"]
+        kind = model.get("type", "BPE")
+        alphabet, spell = spelling_of(specification) if kind in MODELS else ("", str.encode)
         table = _model_tokens(model)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise VocabularyError(
-            f"{name}: tokenizer.json is not valid ({error}); fetch it again"
-        ) from error
-    if model.get("type", "BPE") not in MODELS:
-        raise VocabularyError(
-            f"{name}: tokenizer.json holds a {model['type']} model; supported are "
-            + ", ".join(MODELS)
-        )
-    try:
-        alphabet, spell = spelling_of(specification)
+        spelt = {number: spell(string) for string, number in table.items()}
+        strings = {number: string for string, number in table.items()}
+        added = {int(token["id"]): token for token in specification.get("added_tokens") or []}
+        for number, token in added.items():
+            strings[number] = token["content"]
+            # An added token is matched in the text as it stands, so a byte-level alphabet does not
+            # apply to it; SentencePiece writes the space mark in added tokens too.
+            literal = token["special"] or alphabet != "sentencepiece"
+            spelt[number] = token["content"].encode() if literal else spell(token["content"])
     except VocabularyError as error:
         raise VocabularyError(f"{name}: {error}") from error
-
-    added = {token["id"]: token for token in specification.get("added_tokens") or []}
-    spelt = {number: spell(string) for string, number in table.items()}
-    strings = {number: string for string, number in table.items()}
-    for number, token in added.items():
-        strings[number] = token["content"]
-        # An added token is matched in the text as it stands, so a byte-level alphabet does not
-        # apply to it; SentencePiece writes the space mark in added tokens too.
-        literal = token["special"] or alphabet != "sentencepiece"
-        spelt[number] = token["content"].encode() if literal else spell(token["content"])
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise VocabularyError(
+            f"{name}: tokenizer.json is not valid ({type(error).__name__}: {error}); fetch it again"
+        ) from error
+    if kind not in MODELS:
+        raise VocabularyError(
+            f"{name}: tokenizer.json holds a {kind} model; supported are " + ", ".join(MODELS)
+        )
     unknown = _unknown(model, table)
     text = spelt.keys() - added.keys() - unknown
     try:
@@ -167,8 +189,9 @@ def load_vocabulary(
     except VocabularyError as error:
         raise VocabularyError(f"{name}: {error}") from error
     special = {number for number, token in added.items() if token["special"]}
-    special |= {roles[role] for role in ("bos", "eos", "pad", "unk") if role in roles}
-    special |= unknown
+    # A role makes a token special, but not one that is plain text all the same (pad_token: "!").
+    control = {n for n in roles.values() if n in added or CONTROL.fullmatch(strings[n])}
+    special |= control | unknown
     fallback = (
         {number for string, number in table.items() if BYTE_FALLBACK.fullmatch(string)}
         if alphabet == "sentencepiece"
