@@ -404,11 +404,56 @@ def test_texts_are_read_before_anything_slow(tmp_path):
     with pytest.raises(EvaluationError, match=r"nowhere\.txt cannot be read"):
         swap("tiny-llama", "no/such-model", out, **recipe)
     swap("tiny-llama", "tiny-mistral", out, method="mean")
+    said = {"base_model": "tiny-llama", "donor": "tiny-mistral", "out": str(out)}
+    recipe = make_recipe(said | {"eval": {"text": [str(out / "README.md")]}})
+    with pytest.raises(EvaluationError, match="lies in the output folder"):
+        transplant(recipe, overwrite=True)
+    assert (out / "README.md").is_file()
+
+
+def test_a_users_own_files_in_an_output_are_not_deleted(tmp_path):
+    out = tmp_path / "out"
+    swap("tiny-llama", "tiny-mistral", out, method="mean")
     (out / "notes.txt").write_text("notes")
     said = {"base_model": "tiny-llama", "donor": "tiny-mistral", "out": str(out)}
-    with pytest.raises(EvaluationError, match="lies in the output folder"):
-        transplant(make_recipe(said | {"eval": {"text": [str(out / "notes.txt")]}}), overwrite=True)
+    with pytest.raises(OutputError, match=r"did not write \(notes\.txt\)"):
+        transplant(make_recipe(said), overwrite=True)
     assert (out / "notes.txt").read_text() == "notes"
+
+
+def test_a_window_that_does_not_fit_is_told_before_the_work(tmp_path):
+    with pytest.raises(EvaluationError, match="window 999 is longer than the 256 positions"):
+        swap("tiny-llama", "tiny-mistral", tmp_path / "out", eval={"window": 999})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tokenizer_that_transformers_would_replace_is_told_before_the_work(tmp_path):
+    """Bases of the type qwen2 get a tokenizer class of transformers' own."""
+    base = tmp_path / "base"
+    shutil.copytree(BUNDLED_FOLDER / "tiny-llama", base)
+    config = json.loads((base / "config.json").read_text())
+    config |= {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}
+    (base / "config.json").write_text(json.dumps(config))
+    held = load_file(base / "model.safetensors")
+    for name in [name for name in held if name.endswith("q_proj.weight")]:
+        for part in "qkv":
+            weight = held[name.replace("q_proj", f"{part}_proj")]
+            held[name.replace("q_proj.weight", f"{part}_proj.bias")] = torch.zeros(len(weight))
+    save_file(held, base / "model.safetensors", {"format": "pt"})
+    with pytest.raises(VerificationError, match=r"Qwen2Tokenizer.*nothing was written"):
+        swap(base, "tiny-mistral", tmp_path / "out", verify=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["base"]
+    result = swap(base, "tiny-mistral", tmp_path / "out", method="mean")
+    assert any("Qwen2Tokenizer" in warning for warning in result.warnings)
+
+
+def test_a_config_that_says_another_size_is_refused(tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(BUNDLED_FOLDER / "tiny-llama", base)
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"vocab_size": 9000}))
+    with pytest.raises(TokswapError, match=r"vocab_size of 9000 and .* has 6144 rows"):
+        swap(base, "tiny-mistral", tmp_path / "out")
 
 
 def test_no_chat_template_to_keep_is_told(tmp_path):

@@ -100,26 +100,26 @@ def test_all_faults_are_told_at_once() -> None:
             "pad_to_multiple_of": 0,
             "pad": 1,
         },
-        "eval": {"window": "wide", "stride": 0, "text": "notes.txt"},
+        "eval": {"window": "wide", "stride": 0, "text": 7},
         "seed": -1,
         "device": "gpu",
         "verify": 1,
     }
     found = faults(said)
     expected = {
-        "base_model": "Field required",
+        "base_model": "is missing",
         "donor": "valid string, given 3",
         "methd": "unknown key; did you mean 'method'?",
         "dtype": "'bfloat16', given 'float8'",
         "tokenizer.tokens.a.source": "give a base token, a list of base tokens, or `zero`",
-        "tokenizer.tokens.b.source": "Field required",
+        "tokenizer.tokens.b.source": "is missing",
         "tokenizer.tokens.b.from": "unknown key",
         "tokenizer.tokens.d": "given 'e'",
         "tokenizer.pad_to_multiple_of": "greater than 0, given 0",
         "tokenizer.pad": "unknown key",
         "eval.window": "valid integer, given 'wide'",
         "eval.stride": "greater than 0, given 0",
-        "eval.text": "valid list, given 'notes.txt'",
+        "eval.text": "valid list, given 7",
         "seed": "greater than or equal to 0, given -1",
         "device": "given 'gpu'",
         "verify": "valid boolean, given 1",
@@ -276,7 +276,7 @@ def test_a_recipe_is_read_from_a_file(tmp_path: Path) -> None:
         ("{a: b}: c\n", "is not valid YAML: .*unhashable key"),
         ("out: 2024-13-45\n", "is not valid YAML: month must be in 1..12"),
         ("a: !!python/object/apply:os.getcwd []\n", "is not valid YAML: .*could not determine"),
-        ("seed: -1\n", r"recipe.yaml is not valid:\n  base_model: Field required\n  donor"),
+        ("seed: -1\n", r"recipe.yaml is not valid:\n  base_model: is missing\n  donor"),
     ],
 )
 def test_a_file_that_is_no_recipe_is_refused(text: str, message: str, tmp_path: Path) -> None:
@@ -333,3 +333,9 @@ def test_a_recipe_made_in_python_is_checked_as_well() -> None:
         Recipe(base_model="a", donor="b", parameters={"output": {"k": 0}})
     with pytest.raises(ValidationError, match="frozen"):
         make_recipe(PAIR).seed = 3
+
+
+def test_one_text_needs_no_list() -> None:
+    recipe = make_recipe({**PAIR, "eval": {"text": "notes.txt"}})
+    assert recipe.eval is not None
+    assert recipe.eval.text == ["notes.txt"]

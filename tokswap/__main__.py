@@ -1,6 +1,22 @@
-"""``python -m tokswap``."""
+"""``python -m tokswap``, and the command ``tokswap``.
 
-from tokswap.cli import main
+An interrupt must end the program quietly from the first moment, while the command line itself is
+still being imported.
+"""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        from tokswap.cli import main as command_line
+
+        command_line()
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; nothing unfinished was kept\n")
+        sys.exit(130)
+
 
 if __name__ == "__main__":
     main()

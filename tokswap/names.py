@@ -107,6 +107,11 @@ def resolve(name: str) -> Location:
     hub_id, at, revision = target.partition("@")
     if HUB_ID.fullmatch(hub_id) and (revision or not at):
         return Location(name, "hub", hub_id, revision or None)
+    if name in aliases:
+        raise NameUnknownError(
+            f"{name!r} is an alias for {target!r} ({aliases[name][1]}), which is no bundled model, "
+            "no folder here and no Hub id (org/model); mend the alias"
+        )
     raise NameUnknownError(
         f"{name!r} is no alias, no bundled model, no folder here and no Hub id (org/model)"
         + near(name, [*aliases, *BUNDLED])

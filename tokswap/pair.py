@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from tokswap.planning import Tables
 
 
-TEXT_CONFIGS = ("text_config", "llm_config", "language_config", "decoder")
-"""Where models of several modalities keep the settings of their text part."""
-
-
 @dataclass(frozen=True, eq=False)
 class Pair:
     """A base and a donor.
@@ -70,7 +66,7 @@ def open_pair(recipe: Recipe) -> Pair:
     """
     base, donor = Checkpoint.open(recipe.base_model), Checkpoint.open(recipe.donor)
     needs_donor = METHODS[recipe.method].needs_donor
-    if needs_donor and not donor.has_weights:
+    if needs_donor and not donor.has_weights and not donor.other_weights:
         others = ", ".join(name for name, kind in METHODS.items() if not kind.needs_donor)
         raise MethodError(
             f"{recipe.method} reads the donor's weights and {donor.name!r} has none; give a model, "
@@ -106,9 +102,7 @@ def new_rows(donor: Checkpoint, multiple: int | None = None) -> int:
     """
     rows = len(donor.vocabulary)
     if "config.json" in donor.files.names:
-        parts = [donor.config, *(donor.config.get(name) for name in TEXT_CONFIGS)]
-        sizes = [part.get("vocab_size") for part in parts if isinstance(part, dict)]
-        rows = max(rows, next((size for size in sizes if isinstance(size, int)), 0))
+        rows = max(rows, donor.vocab_size or 0)
     return rows if multiple is None else -(-rows // multiple) * multiple
 
 

@@ -8,8 +8,14 @@ from typing import Any, TypeVar
 
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.checkpoint.writer import RECORD, check_space, check_target, staging
-from tokswap.errors import EvaluationError, RecipeError
-from tokswap.evaluation.measure import Evaluation, evaluate, pick_device, rounded
+from tokswap.errors import EvaluationError, RecipeError, VerificationError
+from tokswap.evaluation.measure import (
+    Evaluation,
+    evaluate,
+    pick_device,
+    rounded,
+    settle_window,
+)
 from tokswap.evaluation.texts import file_text
 from tokswap.names import resolve
 from tokswap.output import write_folder, write_json
@@ -21,7 +27,7 @@ from tokswap.recipe import Recipe, make_recipe
 from tokswap.report.card import CARD, write_card
 from tokswap.report.record import counts, make_record
 from tokswap.report.warnings import warnings_for
-from tokswap.verify import verify
+from tokswap.verify import tokenizer_fault, verify
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +84,7 @@ def transplant(
 
     Raises:
         RecipeError: If the recipe is not valid.
+        VerificationError: If the result does not load as what it should be.
         TokswapError: If something is wrong with a model, the output folder or the
             result; an output folder appears whole or not at all.
     """
@@ -86,7 +93,7 @@ def transplant(
     recipe = recipe or make_recipe(settings)
     clock = _Clock()
     device = pick_device(recipe.device)
-    target = Path(recipe.out or default_out(recipe))
+    target = Path(recipe.out or default_out(recipe)).expanduser()
 
     sources = [Checkpoint.open(recipe.base_model), Checkpoint.open(recipe.donor)]
     check_target(target, sources, overwrite=overwrite)
@@ -94,7 +101,15 @@ def transplant(
     pair = clock.time("align", lambda: open_pair(recipe))
     if not plan_only:
         check_space(target, _bytes_needed(pair))
+    if recipe.eval is not None:
+        settle_window([pair.base], recipe.eval.window, recipe.eval.stride)
     warnings = warnings_for(pair, recipe)
+    if not plan_only and (fault := clock.time("align", lambda: tokenizer_fault(pair))):
+        if recipe.verify:
+            raise VerificationError(
+                f"{fault}; nothing was written; --no-verify goes on all the same"
+            )
+        warnings.append(fault)
     for warning in warnings:
         note(f"note: {warning}")
     plan = clock.time("plan", lambda: plan_for(pair, recipe, device))
@@ -102,7 +117,7 @@ def transplant(
     with staging(target, overwrite=overwrite) as folder:
         if plan_only:
             plan.save(folder / PLAN_FILE)
-            record = make_record(recipe, pair, {})
+            record = make_record(recipe, pair, {}) | {"files": [RECORD, PLAN_FILE]}
             write_json(folder / RECORD, record)
         else:
             hashes, dropped = clock.time("write", lambda: write_folder(folder, pair, plan, recipe))
@@ -116,6 +131,7 @@ def transplant(
                 record["verified"] = clock.time(
                     "verify", lambda: verify(folder, pair, same_dtype=same)
                 )
+            record["files"] = sorted({path.name for path in folder.iterdir()} | {RECORD, CARD})
             write_json(folder / RECORD, record)
             write_card(folder / CARD, record, pair)
 
@@ -159,14 +175,23 @@ def default_out(recipe: Recipe) -> str:
 
 def _measure(recipe: Recipe, target: Path, device: str) -> Evaluation:
     assert recipe.eval is not None  # noqa: S101 - asked by the caller
-    return evaluate(
-        str(target),
-        texts=recipe.eval.text,
-        against=recipe.base_model,
-        window=recipe.eval.window,
-        stride=recipe.eval.stride,
-        device=device,
+    again = (
+        f"{target} is written; `tokswap eval {target} --against {recipe.base_model}` measures it"
     )
+    try:
+        return evaluate(
+            str(target),
+            texts=[Path(text).expanduser() for text in recipe.eval.text],
+            against=recipe.base_model,
+            window=recipe.eval.window,
+            stride=recipe.eval.stride,
+            device=device,
+        )
+    except EvaluationError as error:
+        raise EvaluationError(f"{error} ({again})") from error
+    except KeyboardInterrupt:
+        note(again)
+        raise
 
 
 def _check_texts(recipe: Recipe, target: Path) -> None:
@@ -176,8 +201,9 @@ def _check_texts(recipe: Recipe, target: Path) -> None:
         EvaluationError: If one cannot be read, or lies in the folder that will be replaced.
     """
     for name in recipe.eval.text if recipe.eval else ():
-        file_text(Path(name))
-        if target.resolve() in Path(name).resolve().parents:
+        path = Path(name).expanduser()
+        file_text(path)
+        if target.resolve() in path.resolve().parents:
             raise EvaluationError(
                 f"the text {name} lies in the output folder {target}, which will be replaced; "
                 "move it elsewhere"
@@ -206,4 +232,5 @@ class _Clock:
         try:
             return work()
         finally:
-            self.seconds[stage] = time.monotonic() - start
+            past = self.seconds.get(stage, 0.0)
+            self.seconds[stage] = past + time.monotonic() - start

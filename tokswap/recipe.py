@@ -18,6 +18,15 @@ METHOD_ALIAS = "method."
 """``--set method.k=32`` is the way to write ``--set parameters.k=32``."""
 
 
+PLAIN_WORDS = {
+    "missing": "is missing",
+    "string_too_short": "is empty",
+    "model_type": "give a mapping of settings, or false",
+    "string_pattern_mismatch": "give auto, cpu, cuda, cuda:N or mps",
+}
+"""What some of pydantic's faults are called here, by their types."""
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -55,10 +64,14 @@ class TokenizerPart(_Part):
     )
 
 
+def _as_list(said: Any) -> Any:
+    return [said] if isinstance(said, str) else said
+
+
 class EvalPart(_Part):
     """How the base and the result are measured."""
 
-    text: list[str] = Field(
+    text: Annotated[list[str], BeforeValidator(_as_list)] = Field(
         default_factory=list, description="text files to read; without them, the bundled sample"
     )
     window: int | None = Field(
@@ -246,7 +259,11 @@ def _line(entry: Any) -> str:
         message = "unknown key"
         known = list(Recipe.model_fields)
         message += near(place, known) if len(entry["loc"]) == 1 else ""
-    elif entry["type"] not in {"missing", "value_error"}:
+    elif entry["type"] in PLAIN_WORDS:
+        message = PLAIN_WORDS[entry["type"]]
+        if entry["type"] != "missing":
+            message += f", given {entry['input']!r}"
+    elif entry["type"] != "value_error":
         message += f", given {entry['input']!r}"
     return f"{place}: {message}"
 

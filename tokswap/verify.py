@@ -5,13 +5,18 @@ already built, can stand in for what is not on disk.
 """
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tokswap.checkpoint.files import tokenizer_files
+from tokswap.checkpoint.layout import quiet
+from tokswap.checkpoint.settings import patch_settings
 from tokswap.errors import VerificationError
 from tokswap.pair import Pair
 
@@ -87,6 +92,36 @@ def verify(folder: Path, pair: Pair, *, same_dtype: bool) -> dict[str, Any]:
             "--no-verify keeps it unchecked"
         )
     return seen
+
+
+def tokenizer_fault(pair: Pair) -> str | None:
+    """Tell, before anything slow, whether AutoTokenizer will read the donor's tokenizer faithfully.
+
+    transformers gives some types of model a tokenizer of its own, whatever the folder holds.
+
+    Args:
+        pair: The base, whose config decides the class, and the donor, whose files it reads.
+
+    Returns:
+        What is wrong, or None.
+    """
+    from transformers import AutoTokenizer
+
+    vocabulary = pair.donor.vocabulary
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        config, _ = patch_settings(pair.base.config, pair.alignment)
+        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        for file, path in tokenizer_files(pair.donor.files).items():
+            shutil.copyfile(path, folder / file)
+        with quiet():
+            try:
+                loaded = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            except Exception as error:  # transformers has no common kind for what does not load
+                reason = " ".join(str(error).split())[:300]
+                return f"AutoTokenizer cannot read the donor's tokenizer beside this base: {reason}"
+            specials = [vocabulary.strings[number] for number in sorted(vocabulary.special)]
+            return next(_tokenizer_faults(folder, loaded, specials), None)
 
 
 def _inspect(request: dict[str, Any]) -> dict[str, Any]:

@@ -59,9 +59,19 @@ class FolderFiles:
 
     @cached_property
     def names(self) -> frozenset[str]:
-        """Names of the files in the folder itself, not below it."""
+        """Names of the files in the folder itself, not below it.
+
+        Raises:
+            NameUnknownError: If the folder cannot be read.
+        """
         folder = Path(self.location.target)
-        return frozenset(path.name for path in folder.iterdir() if path.is_file())
+        try:
+            return frozenset(path.name for path in folder.iterdir() if path.is_file())
+        except OSError as error:
+            raise NameUnknownError(
+                f"the folder {self.location.name!r} cannot be read ({error.strerror}); check its "
+                "permissions"
+            ) from error
 
     def path(self, name: str) -> Path:
         """See :meth:`Files.path`."""
@@ -144,6 +154,8 @@ class HubFiles:
         )
 
     def _near(self) -> str:
+        if self.location.name in known_aliases():
+            return ""
         known = [*known_aliases(), *(target for target, _ in known_aliases().values()), *BUNDLED]
         return near(self.location.name, [name for name in known if name != self.location.name])
 

@@ -123,6 +123,11 @@ def check_sizes(checkpoint: Checkpoint, layout: Layout) -> int:
                 f"{checkpoint.name}: {name} has the shape {checkpoint.info(name).shape} and "
                 f"{layout.input} {shape}; this program needs their rows to agree"
             )
+    if checkpoint.vocab_size not in {None, shape[0]}:
+        raise CheckpointError(
+            f"{checkpoint.name}: config.json says a vocab_size of {checkpoint.vocab_size} and "
+            f"{layout.input} has {shape[0]} rows; mend config.json"
+        )
     sizes = {shape[0]} | {
         value
         for level in levels(checkpoint.config)
@@ -209,19 +214,27 @@ def _explained(checkpoint: Checkpoint) -> Iterator[None]:
     Raises:
         CheckpointError: If transformers cannot build the model.
     """
+    try:
+        with quiet():
+            yield
+    except Exception as error:  # each architecture refuses settings by exceptions of its own
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(
+            f"{checkpoint.name} is a {checkpoint.config.get('model_type')!r} model, which the "
+            f"installed transformers cannot build as a causal language model ({reason}); give one "
+            "that it can, or upgrade transformers"
+        ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence what transformers writes to stderr."""
     from transformers.utils import logging
 
-    kind = checkpoint.config.get("model_type")
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
         yield
-    except Exception as error:  # each architecture refuses settings by exceptions of its own
-        reason = str(error).strip().partition("\n")[0].rstrip(":")
-        raise CheckpointError(
-            f"{checkpoint.name} is a {kind!r} model, which the installed transformers cannot build "
-            f"as a causal language model ({reason}); give one that it can, or upgrade transformers"
-        ) from error
     finally:
         logging.set_verbosity(verbosity)
 

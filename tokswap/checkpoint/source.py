@@ -15,6 +15,10 @@ from tokswap.vocabulary.tokens import Vocabulary, load_vocabulary
 if TYPE_CHECKING:
     from torch import Tensor
 
+TEXT_CONFIGS = ("text_config", "llm_config", "language_config", "decoder")
+"""Where models of several modalities keep the settings of their text part."""
+
+OTHER_FORMATS = (".bin", ".pt", ".pth", ".gguf", ".h5")
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
@@ -76,9 +80,21 @@ class Checkpoint:
         return said
 
     @property
+    def vocab_size(self) -> int | None:
+        """Rows that config.json says the vocabulary has, or None where it says nothing."""
+        parts = [self.config, *(self.config.get(name) for name in TEXT_CONFIGS)]
+        sizes = [part.get("vocab_size") for part in parts if isinstance(part, dict)]
+        return next((size for size in sizes if isinstance(size, int)), None)
+
+    @property
     def has_weights(self) -> bool:
         """Whether there are weights beside the tokenizer; a bare tokenizer has none."""
         return bool(self.files.names & {SINGLE, INDEX})
+
+    @property
+    def other_weights(self) -> list[str]:
+        """Names of weight files in formats that are not read."""
+        return sorted(n for n in self.files.names if n.endswith(OTHER_FORMATS))
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -116,11 +132,10 @@ class Checkpoint:
                         f"{self.name} lacks {file}, which {INDEX} names; fetch it again"
                     )
             return shards
-        others = sorted(n for n in names if n.endswith((".bin", ".pt", ".pth", ".gguf", ".h5")))
-        if others:
+        if self.other_weights:
             raise CheckpointError(
-                f"{self.name} has no safetensors weights, only {others[0]}; load it once with "
-                "transformers and save_pretrained(), which writes safetensors"
+                f"{self.name} has no safetensors weights, only {self.other_weights[0]}; load it "
+                "once with transformers and save_pretrained(), which writes safetensors"
             )
         raise CheckpointError(
             f"{self.name} has no weights ({SINGLE} or {INDEX}); give a folder that holds a model"

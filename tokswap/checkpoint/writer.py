@@ -84,9 +84,24 @@ def check_target(target: Path, sources: list[Checkpoint], *, overwrite: bool) ->
             )
         if any(target.iterdir()) and not overwrite:
             raise OutputError(f"{target} exists; choose another output, or give --overwrite")
+        if others := _not_ours(target):
+            raise OutputError(
+                f"{target} holds files that this program did not write ({', '.join(others[:3])}); "
+                "move them, or choose another output"
+            )
     parent = next(folder for folder in resolved.parents if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise OutputError(f"{target} cannot be created in {parent}; choose another output")
+
+
+def _not_ours(target: Path) -> list[str]:
+    """Name what lies in an earlier output and is not in its record's list of files."""
+    record = target / RECORD
+    try:
+        ours = json.loads(record.read_text(encoding="utf-8")).get("files")
+    except (OSError, ValueError, AttributeError):
+        ours = None
+    return sorted({path.name for path in target.iterdir()} - set(ours)) if ours else []
 
 
 def check_space(target: Path, needed: int) -> None:

@@ -66,6 +66,12 @@ def main() -> None:
     except TokswapError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
+    except OSError as error:  # a disk, a folder or a pipe that the system refuses
+        place = f" ({error.filename})" if error.filename else ""
+        typer.echo(
+            f"error: {error.strerror or error}{place}; check the path and the disk", err=True
+        )
+        sys.exit(1)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:  # typer has caught the interrupt
             typer.echo("interrupted; nothing unfinished was kept", err=True)

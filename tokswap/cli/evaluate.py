@@ -34,7 +34,8 @@ def evaluate_command(
         int | None, typer.Option(help="Tokens by which the window moves. Default: half a window.")
     ] = None,
     max_bytes: Annotated[
-        int | None, typer.Option(help="Read whole documents of a dataset up to this many bytes.")
+        int | None,
+        typer.Option(min=1, help="Read whole documents of a dataset up to this many bytes."),
     ] = None,
     device: Device = None,
     dtype: Annotated[

@@ -22,6 +22,8 @@ def print_json(said: Any) -> None:
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
     """Print a table on stdout: the first column to the left, numbers to the right."""
+    if sys.stdout is None:  # the caller has closed it
+        return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -39,9 +41,5 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], title: str =
 
 
 def _is_number(cell: str) -> bool:
-    return cell.replace(",", "").replace(".", "").replace("×", "").strip(
-        "-–+ "
-    ).isdigit() or cell in {
-        "",
-        "–",
-    }
+    digits = cell.replace(",", "").replace(".", "").strip("-+ ")
+    return digits.isdigit() or cell in {"", "–"}

@@ -112,8 +112,6 @@ def _print(result: "Transplant") -> None:
         from tokswap.cli.evaluate import print_scores
 
         print_scores(result.evaluation)
-    else:
-        typer.echo("")
     if not progress.shown():  # else they stand on stderr already
         for warning in result.warnings:
             typer.echo(f"note: {warning}")

@@ -12,8 +12,8 @@ import torch
 from tokswap.checkpoint.files import tokenizer_files
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.errors import EvaluationError
-from tokswap.evaluation.load import default_window, load_for_scoring
-from tokswap.evaluation.score import Score, score_model
+from tokswap.evaluation.load import default_window, load_for_scoring, position_limit
+from tokswap.evaluation.score import Score, check_window, score_model
 from tokswap.evaluation.texts import Text, dataset_text, file_text
 from tokswap.names import BUNDLED_FOLDER
 from tokswap.plan import PLAN_FILE, Plan
@@ -64,13 +64,13 @@ def evaluate(
     names = list(dict.fromkeys([*([against] if against else []), *models]))
     if not names:
         raise EvaluationError("no model was given; name one, as `tokswap eval tiny-llama`")
-    sources = [file_text(Path(path)) for path in texts]
+    if max_bytes is not None and not datasets:
+        raise EvaluationError("max_bytes limits datasets, and none was given; leave it out")
+    sources = [file_text(Path(path).expanduser()) for path in texts]
     sources += [dataset_text(spec, max_bytes) for spec in datasets]
     sources = sources or [file_text(SAMPLE)]
     checkpoints = [Checkpoint.open(name) for name in names]
-    if window is None:
-        window = min(_window(checkpoint) for checkpoint in checkpoints)
-    stride = max(1, window // 2) if stride is None else stride
+    window, stride = settle_window(checkpoints, window, stride)
     device = pick_device(device)
     scores = [
         measure(checkpoint, sources, window=window, stride=stride, device=device, dtype=dtype)
@@ -167,14 +167,38 @@ def local_folder(checkpoint: Checkpoint) -> Path:
     return checkpoint.files.path("config.json").parent
 
 
-def _window(checkpoint: Checkpoint) -> int:
+def settle_window(
+    checkpoints: Sequence[Checkpoint], window: int | None, stride: int | None
+) -> tuple[int, int]:
+    """Choose the window and stride for models that are to be measured alike.
+
+    Args:
+        checkpoints: The models.
+        window: Tokens that a model sees at once; the least limit of the models, 1024 at most,
+            without it.
+        stride: Tokens by which the window moves; half a window without it.
+
+    Raises:
+        EvaluationError: If they do not fit each other or a model, or a config cannot be read.
+    """
+    configs = {checkpoint.name: _config(checkpoint) for checkpoint in checkpoints}
+    if window is None:
+        window = min(default_window(config)[0] for config in configs.values())
+    stride = max(1, window // 2) if stride is None else stride
+    for name, config in configs.items():
+        check_window(position_limit(config), name, window, stride)
+    return window, stride
+
+
+def _config(checkpoint: Checkpoint) -> Any:
     from transformers import AutoConfig
 
+    checkpoint.config  # noqa: B018 - a missing or malformed one is told in our words
     folder = checkpoint.files.path("config.json").parent
     try:
-        return default_window(AutoConfig.from_pretrained(folder, trust_remote_code=False))[0]
-    except (ValueError, KeyError, OSError) as error:
-        reason = str(error).strip().partition("\n")[0]
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # each architecture refuses settings by exceptions of its own
+        reason = " ".join(str(error).split())[:300]
         raise EvaluationError(
             f"{checkpoint.name} has a config that transformers cannot read ({reason}); give a "
             "model that it knows"

@@ -66,7 +66,9 @@ def score_model(  # noqa: PLR0913 - one measurement has that many settings
         EvaluationError: If the window does not fit the model, a text has nothing to score, the
             tokenizer gives ids that the model has no rows for, or losses are not finite.
     """
-    _check_window(model, name, window, stride)
+    config = getattr(model, "config", None)
+    limit = None if config is None else position_limit(config)
+    check_window(limit, name, window, stride)
     groups = _groups(group_of, group_names, token_bytes)
     losses = Losses(model, name)
     rows = losses.rows if token_bytes is None else min(losses.rows, len(token_bytes))
@@ -124,7 +126,18 @@ def score_model(  # noqa: PLR0913 - one measurement has that many settings
     )
 
 
-def _check_window(model: torch.nn.Module, name: str, window: int, stride: int) -> None:
+def check_window(limit: int | None, name: str, window: int, stride: int) -> None:
+    """Check that a window and a stride fit each other and a model.
+
+    Args:
+        limit: Positions of the model, or None where it knows no limit.
+        name: What messages call the model.
+        window: Tokens that the model sees at once.
+        stride: Tokens by which the window moves.
+
+    Raises:
+        EvaluationError: If they do not fit.
+    """
     if window < 2:
         raise EvaluationError(f"window {window} is too short to predict in; give 2 or more tokens")
     if not 1 <= stride <= window:
@@ -132,8 +145,6 @@ def _check_window(model: torch.nn.Module, name: str, window: int, stride: int) -
             f"stride {stride} does not fit window {window}: it must be from 1 to the window; "
             f"{window // 2} is a good choice"
         )
-    config = getattr(model, "config", None)
-    limit = None if config is None else position_limit(config)
     if limit is not None and window > limit:
         raise EvaluationError(
             f"window {window} is longer than the {limit} positions of {name}; "
