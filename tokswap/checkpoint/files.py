@@ -87,21 +87,20 @@ class HubFiles:
     @cached_property
     def _listing(self) -> tuple[str | None, frozenset[str]]:
         from huggingface_hub import HfApi, snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
         target, revision = self.location.target, self.location.revision
         try:
             info = HfApi().model_info(target, revision=revision, timeout=10)
+        except Exception as error:  # the Hub's errors, httpx's and the system's have no common kind
+            if not _is_outage(error):
+                if isinstance(error, (HfHubHTTPError, HFValidationError)):
+                    raise self._explained(error) from error
+                raise
+        else:
             names = [sibling.rfilename for sibling in info.siblings or []]
             return info.sha, frozenset(name for name in names if "/" not in name)
-        except (HfHubHTTPError, HFValidationError) as error:
-            if not _is_outage(error):
-                raise self._explained(error) from error
-        except (OSError, OfflineModeIsEnabled, RuntimeError):
-            pass  # no network: what was fetched before may do
-        except Exception as error:
-            if not _is_outage(error):
-                raise
+        # Without the network, what was fetched before may do.
         try:
             folder = Path(snapshot_download(target, revision=revision, local_files_only=True))
         except (OSError, ValueError) as error:

@@ -22,6 +22,7 @@ def write_card(path: Path, record: Mapping[str, Any], pair: Pair) -> None:
     """
     base, donor = pair.base.location, pair.donor.location
     recipe, counts = record["recipe"], record["counts"]
+    method = METHODS[recipe["method"]]
     front: dict[str, Any] = {"library_name": "transformers", "tags": ["tokswap", "tokenizer"]}
     if base.kind == "hub":
         front["base_model"] = base.target
@@ -32,9 +33,8 @@ def write_card(path: Path, record: Mapping[str, Any], pair: Pair) -> None:
 
 # {base.short} with the vocabulary of {donor.short}
 
-The body of `{base.name}` with the tokenizer of `{donor.name}`, made without training by
-[tokswap](https://github.com/tokswap/tokswap) {record["versions"]["tokswap"]}: method
-`{recipe["method"]}` ({METHODS[recipe["method"]].summary}; {METHODS[recipe["method"]].paper}).
+The body of `{base.name}` with the tokenizer of `{donor.name}`, made without training by tokswap
+{record["versions"]["tokswap"]}: method `{recipe["method"]}` ({method.summary}; {method.paper}).
 
 | rows of the new vocabulary | {counts["donor_size"]:,} |
 |---|---:|
