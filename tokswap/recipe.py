@@ -3,20 +3,16 @@
 The command line's flags make the same object, so `transplant` and `run` are one code.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from tokswap.errors import RecipeError
 from tokswap.methods import DEFAULT, METHODS, Method, Role
 from tokswap.names import near
-
-METHOD_ALIAS = "method."
-"""``--set method.k=32`` is the way to write ``--set parameters.k=32``."""
-
+from tokswap.yaml_text import read_mapping, with_setting
 
 PLAIN_WORDS = {
     "missing": "is missing",
@@ -176,20 +172,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: If the file cannot be read, or the recipe is not valid; the message names
             every fault with its place.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(
-            f"the recipe {path} cannot be read ({error}); give a YAML file"
-        ) from error
-    try:
-        said = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 - a safe loader, see below
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-45
-        reason = " ".join(str(error).split())
-        raise RecipeError(f"the recipe {path} is not valid YAML: {reason}") from error
-    if not isinstance(said, dict):
-        raise RecipeError(f"the recipe {path} is no mapping; write keys like `base_model: NAME`")
-    return make_recipe(said, overrides, called=str(path))
+    return make_recipe(read_mapping(Path(path)), overrides, called=str(path))
 
 
 def make_recipe(
@@ -208,7 +191,7 @@ def make_recipe(
     """
     said = {key: value for key, value in said.items() if value is not None}
     for override in overrides:
-        said = _with_override(said, override)
+        said = with_setting(said, override)
     faults = _method_faults(said)
     recipe = None
     try:
@@ -266,50 +249,3 @@ def _line(entry: Any) -> str:
     elif entry["type"] != "value_error":
         message += f", given {entry['input']!r}"
     return f"{place}: {message}"
-
-
-def _with_override(said: dict[str, Any], override: str) -> dict[str, Any]:
-    """Set one value, given as ``key.path=value``, in a copy of the recipe.
-
-    Raises:
-        RecipeError: If the setting has another form, or its place is no mapping.
-    """
-    key, equals, raw = override.partition("=")
-    if not equals or not key or not all(key.split(".")):
-        raise RecipeError(f"--set {override!r} is not of the form key=value, as method.k=32")
-    if key.startswith(METHOD_ALIAS):
-        key = "parameters." + key.removeprefix(METHOD_ALIAS)
-    try:
-        value = yaml.load(raw, Loader=_UniqueKeys)  # noqa: S506 - a safe loader, see below
-    except (yaml.YAMLError, ValueError) as error:
-        raise RecipeError(f"--set {override!r}: {raw!r} is not a valid YAML value") from error
-    *path, last = key.split(".")
-    changed = dict(said)
-    level = changed
-    for part in path:
-        inner = level.get(part)
-        if inner is not None and not isinstance(inner, dict):
-            raise RecipeError(
-                f"--set {override!r}: {part} is {inner!r}, which has no keys below it"
-            )
-        level[part] = dict(inner or {})
-        level = level[part]
-    level[last] = value
-    return changed
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice, of which YAML would keep the last unsaid."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable):
-                break  # the loader below says so
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is given twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
