@@ -288,10 +288,10 @@ def test_a_file_that_is_no_recipe_is_refused(text: str, message: str, tmp_path: 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"nowhere.yaml cannot be read .*; give a YAML file"):
         load_recipe(tmp_path / "nowhere.yaml")
-    with pytest.raises(RecipeError, match="cannot be read|is not UTF-8"):
+    with pytest.raises(RecipeError, match=r"cannot be read|is not UTF-8"):
         load_recipe(tmp_path)
     (tmp_path / "latin.yaml").write_bytes(b"donor: caf\xe9")
-    with pytest.raises(RecipeError, match="cannot be read|is not UTF-8"):
+    with pytest.raises(RecipeError, match=r"cannot be read|is not UTF-8"):
         load_recipe(tmp_path / "latin.yaml")
 
 
