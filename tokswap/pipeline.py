@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +28,7 @@ from tokswap.recipe import Recipe, make_recipe
 from tokswap.report.card import CARD, write_card
 from tokswap.report.record import counts, make_record
 from tokswap.report.warnings import warnings_for
-from tokswap.verify import tokenizer_fault, verify
+from tokswap.verify import fresh_process, tokenizer_fault, verify
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,42 +99,46 @@ def transplant(
     sources = [Checkpoint.open(recipe.base_model), Checkpoint.open(recipe.donor)]
     check_target(target, sources, overwrite=overwrite)
     _check_texts(recipe, target)
-    pair = clock.time("align", lambda: open_pair(recipe))
-    if not plan_only:
-        check_space(target, _bytes_needed(pair))
-    if recipe.eval is not None:
-        settle_window([pair.base], recipe.eval.window, recipe.eval.stride)
-    warnings = warnings_for(pair, recipe)
-    if not plan_only and (fault := clock.time("align", lambda: tokenizer_fault(pair))):
-        if recipe.verify:
-            raise VerificationError(
-                f"{fault}; nothing was written; --no-verify goes on all the same"
-            )
-        warnings.append(fault)
-    for warning in warnings:
-        note(f"note: {warning}")
-    plan = clock.time("plan", lambda: plan_for(pair, recipe, device))
-
-    with staging(target, overwrite=overwrite) as folder:
-        if plan_only:
-            plan.save(folder / PLAN_FILE)
-            record = make_record(recipe, pair, {}) | {"files": [RECORD, PLAN_FILE]}
-            write_json(folder / RECORD, record)
-        else:
-            hashes, dropped = clock.time("write", lambda: write_folder(folder, pair, plan, recipe))
-            warnings += dropped
-            for line in dropped:
-                note(f"note: {line}")
-            record = make_record(recipe, pair, hashes)
+    checked = recipe.verify and not plan_only
+    with fresh_process() if checked else nullcontext() as process:
+        pair = clock.time("align", lambda: open_pair(recipe))
+        if not plan_only:
+            check_space(target, _bytes_needed(pair))
+        if recipe.eval is not None:
+            settle_window([pair.base], recipe.eval.window, recipe.eval.stride)
+        warnings = warnings_for(pair, recipe)
+        if not plan_only and (fault := clock.time("align", lambda: tokenizer_fault(pair))):
             if recipe.verify:
-                note("verify in a fresh process")
-                same = recipe.dtype is None
-                record["verified"] = clock.time(
-                    "verify", lambda: verify(folder, pair, same_dtype=same)
+                raise VerificationError(
+                    f"{fault}; nothing was written; --no-verify goes on all the same"
                 )
-            record["files"] = sorted({path.name for path in folder.iterdir()} | {RECORD, CARD})
-            write_json(folder / RECORD, record)
-            write_card(folder / CARD, record, pair)
+            warnings.append(fault)
+        for warning in warnings:
+            note(f"note: {warning}")
+        plan = clock.time("plan", lambda: plan_for(pair, recipe, device))
+
+        with staging(target, overwrite=overwrite) as folder:
+            if plan_only:
+                plan.save(folder / PLAN_FILE)
+                record = make_record(recipe, pair, {}) | {"files": [RECORD, PLAN_FILE]}
+                write_json(folder / RECORD, record)
+            else:
+                hashes, dropped = clock.time(
+                    "write", lambda: write_folder(folder, pair, plan, recipe)
+                )
+                warnings += dropped
+                for line in dropped:
+                    note(f"note: {line}")
+                record = make_record(recipe, pair, hashes)
+                if recipe.verify:
+                    note("verify in a fresh process")
+                    same = recipe.dtype is None
+                    record["verified"] = clock.time(
+                        "verify", lambda: verify(folder, pair, same_dtype=same, process=process)
+                    )
+                record["files"] = sorted({path.name for path in folder.iterdir()} | {RECORD, CARD})
+                write_json(folder / RECORD, record)
+                write_card(folder / CARD, record, pair)
 
     evaluation = None
     if recipe.eval is not None and not plan_only:

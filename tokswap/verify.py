@@ -11,14 +11,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokswap.checkpoint.files import tokenizer_files
 from tokswap.checkpoint.layout import quiet
 from tokswap.checkpoint.settings import patch_settings
 from tokswap.errors import VerificationError
 from tokswap.pair import Pair
+
+if TYPE_CHECKING:
+    Process = subprocess.Popen[str]
 
 PROBE = (
     "The quick brown fox can't jump over 13 lazy dogs; call it naïve.  Two  spaces,\ttabs\n\n"
@@ -33,7 +37,38 @@ PROMPT = "The first argument is the name of"
 NEW_TOKENS = 12
 
 
-def verify(folder: Path, pair: Pair, *, same_dtype: bool) -> dict[str, Any]:
+@contextmanager
+def fresh_process() -> Iterator["Process"]:
+    """Start the process that will look at the folder, and end it with the body.
+
+    It knows nothing until it is asked; started early, it imports what it needs meanwhile.
+
+    Yields:
+        The process, to be given to :func:`verify`.
+    """
+    process = subprocess.Popen(
+        # -P: the folder that the user stands in may hold a downloaded model's code.
+        [sys.executable, "-P", "-m", "tokswap.verify"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                with suppress(OSError):  # a pipe to a process that has ended may be broken
+                    pipe.close()
+
+
+def verify(
+    folder: Path, pair: Pair, *, same_dtype: bool, process: "Process | None" = None
+) -> dict[str, Any]:
     """Check a written folder in a fresh process.
 
     The process loads the tokenizer and the model with the Auto classes, compares token ids with
@@ -44,6 +79,7 @@ def verify(folder: Path, pair: Pair, *, same_dtype: bool) -> dict[str, Any]:
         folder: What was written.
         pair: What it was made from.
         same_dtype: Whether the vocabulary tensors are stored in the base's type.
+        process: From :func:`fresh_process`; one is started without it.
 
     Returns:
         What was seen: ``model_class``, ``tokenizer_class``, ``copied_rows``, ``prompt``,
@@ -64,23 +100,18 @@ def verify(folder: Path, pair: Pair, *, same_dtype: bool) -> dict[str, Any]:
         "copied": [[number, int(old)] for number, old in enumerate(source) if old >= 0],
         "rows": pair.alignment.rows,
     }
-    process = subprocess.run(
-        # -P: the folder that the user stands in may hold a downloaded model's code.
-        [sys.executable, "-P", "-m", "tokswap.verify"],
-        input=json.dumps(request),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    lines = process.stdout.strip().splitlines()
-    if process.returncode < 0:
+    with nullcontext(process) if process else fresh_process() as checker:
+        stdout, stderr = checker.communicate(json.dumps(request))
+        code = checker.returncode
+    lines = stdout.strip().splitlines()
+    if code < 0:
         raise VerificationError(
             f"the process that checks the written checkpoint was ended by "
-            f"{signal.Signals(-process.returncode).name}, most likely for want of memory; nothing "
+            f"{signal.Signals(-code).name}, most likely for want of memory; nothing "
             "was kept; --no-verify keeps it unchecked"
         )
-    if process.returncode != 0 or not lines:
-        last = process.stderr.strip().splitlines()[-1:] or ["no output"]
+    if code != 0 or not lines:
+        last = stderr.strip().splitlines()[-1:] or ["no output"]
         raise VerificationError(
             f"the written checkpoint does not load in a fresh process: {last[0]}; nothing was "
             "kept; --no-verify keeps it unchecked"
@@ -218,9 +249,15 @@ def main() -> None:
     """Answer one request, read from stdin, on stdout: the fresh process."""
     import transformers
 
+    # What will be needed is imported before the request comes: these bring most of it in.
+    from transformers import GenerationMixin, PreTrainedModel, PreTrainedTokenizerFast  # noqa: F401
+
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    answer = _inspect(json.load(sys.stdin))
+    request = sys.stdin.read()
+    if not request:  # the process that started this one has given up
+        return
+    answer = _inspect(json.loads(request))
     sys.stdout.write("\n" + json.dumps(answer) + "\n")
 
 
