@@ -107,12 +107,8 @@ def transplant(
         if recipe.eval is not None:
             settle_window([pair.base], recipe.eval.window, recipe.eval.stride)
         warnings = warnings_for(pair, recipe)
-        if not plan_only and (fault := clock.time("align", lambda: tokenizer_fault(pair))):
-            if recipe.verify:
-                raise VerificationError(
-                    f"{fault}; nothing was written; --no-verify goes on all the same"
-                )
-            warnings.append(fault)
+        if not plan_only:
+            warnings += clock.time("align", lambda: _tokenizer_warnings(pair, recipe))
         for warning in warnings:
             note(f"note: {warning}")
         plan = clock.time("plan", lambda: plan_for(pair, recipe, device))
@@ -197,6 +193,18 @@ def _measure(recipe: Recipe, target: Path, device: str) -> Evaluation:
     except KeyboardInterrupt:
         note(again)
         raise
+
+
+def _tokenizer_warnings(pair: Pair, recipe: Recipe) -> list[str]:
+    """Look at the tokenizer before anything slow is done.
+
+    Raises:
+        VerificationError: If verification would fail by it in the end.
+    """
+    fault = tokenizer_fault(pair)
+    if fault and recipe.verify:
+        raise VerificationError(f"{fault}; nothing was written; --no-verify goes on all the same")
+    return [fault] if fault else []
 
 
 def _check_texts(recipe: Recipe, target: Path) -> None:

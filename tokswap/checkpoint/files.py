@@ -136,7 +136,7 @@ class HubFiles:
 
         try:
             return Path(hf_hub_download(self.location.target, name, revision=self.revision))
-        except Exception as error:
+        except Exception as error:  # as above: no common kind
             if isinstance(error, HfHubHTTPError) and not _is_outage(error):
                 raise self._explained(error) from error
             if not _is_outage(error):
