@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tokswap.checkpoint.source import Checkpoint
-from tokswap.checkpoint.writer import RECORD, check_space, check_target, staging
+from tokswap.checkpoint.target import RECORD, check_space, check_target, staging
 from tokswap.errors import EvaluationError, RecipeError, VerificationError
 from tokswap.evaluation.measure import (
     Evaluation,

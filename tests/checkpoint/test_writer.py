@@ -16,16 +16,8 @@ from safetensors.torch import load_file
 
 from tokswap.checkpoint.header import read_header
 from tokswap.checkpoint.source import INDEX, Checkpoint
-from tokswap.checkpoint.writer import (
-    RECORD,
-    Replacement,
-    carried_files,
-    check_space,
-    check_target,
-    staging,
-    tensor_bytes,
-    write_weights,
-)
+from tokswap.checkpoint.target import RECORD, check_space, check_target, staging
+from tokswap.checkpoint.writer import Replacement, carried_files, tensor_bytes, write_weights
 from tokswap.errors import OutputError
 
 Build = Callable[..., Checkpoint]
