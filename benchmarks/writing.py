@@ -1,12 +1,15 @@
-"""Wall time and peak memory of a transplant of a 2 GB checkpoint, beside a plain copy of it.
+"""Wall time and peak memory of writing a 2 GB checkpoint, beside `cp -r` and mergekit.
 
-Builds a random checkpoint of Llama's architecture with a real vocabulary of 128,256 tokens,
-transplants it onto another real tokenizer with 131,072 (method `pieces`, no donor weights, no
-verification, no evaluation), and copies the same folder with `cp -r`.
+Builds a random, sharded checkpoint of Llama's architecture with a real tokenizer, and a small donor
+whose tokenizer is the first 64,000 tokens of a real one. Transplants the one onto the other with
+zero rows (no verification, no evaluation), copies the base with `cp -r`, and, where its command is
+given, runs mergekit's tokensurgeon on the same folders with the same method.
 
-    python benchmarks/writing.py --base-tokenizer DIR --donor-tokenizer DIR
+    python benchmarks/writing.py --base-tokenizer DIR --donor-tokenizer DIR \
+        [--peer ENVIRONMENT/bin/mergekit-tokensurgeon]
 
-Each DIR holds tokenizer.json and tokenizer_config.json, as those of Llama 3 and Mistral NeMo.
+Each DIR holds tokenizer.json and tokenizer_config.json, as those of Llama 2 and Llama 3. Every
+output is flushed to the disk (`sync`) inside the time that is measured, or none is (`--no-sync`).
 """
 
 import argparse
@@ -22,8 +25,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-VOCABULARY, WIDTH, HIDDEN, SHARDS = 128_256, 2_048, 8_192, 2
+WIDTH, HIDDEN, SHARDS, DONOR_WIDTH = 2_048, 8_192, 4, 64
 
 
 def layer(number: int) -> dict[str, tuple[int, ...]]:
@@ -42,15 +46,39 @@ def layer(number: int) -> dict[str, tuple[int, ...]]:
     }
 
 
-def build(folder: Path, tokenizer: Path, layers: int) -> None:
-    """Write a random untied Llama checkpoint in two shards, with a real tokenizer."""
+def write_config(folder: Path, vocabulary: int, width: int, layers: int) -> None:
+    """Write the config of an untied Llama."""
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "dtype": "bfloat16",
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": width // 64,
+        "num_key_value_heads": max(width // 256, 1),
+        "head_dim": 64,
+        "vocab_size": vocabulary,
+        "tie_word_embeddings": False,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def build_base(folder: Path, tokenizer: Path, layers: int) -> None:
+    """Write a random untied Llama checkpoint in shards, with a real tokenizer."""
     import torch
     from safetensors.torch import save_file
 
-    shapes: list[dict[str, tuple[int, ...]]] = [{"model.embed_tokens.weight": (VOCABULARY, WIDTH)}]
-    shapes[0] |= {name: s for n in range(layers // 2) for name, s in layer(n).items()}
-    shapes.append({name: s for n in range(layers // 2, layers) for name, s in layer(n).items()})
-    shapes[1] |= {"model.norm.weight": (WIDTH,), "lm_head.weight": (VOCABULARY, WIDTH)}
+    vocabulary = len(json.loads((tokenizer / "tokenizer.json").read_text())["model"]["vocab"])
+    names = list(range(layers))
+    shapes: list[dict[str, tuple[int, ...]]] = [
+        {name: s for n in names[part::SHARDS] for name, s in layer(n).items()}
+        for part in range(SHARDS)
+    ]
+    shapes[0] = {"model.embed_tokens.weight": (vocabulary, WIDTH), **shapes[0]}
+    shapes[-1] |= {"model.norm.weight": (WIDTH,), "lm_head.weight": (vocabulary, WIDTH)}
     generator, index, total = torch.Generator().manual_seed(0), {}, 0
     for number, shard in enumerate(shapes, 1):
         name = f"model-{number:05}-of-{SHARDS:05}.safetensors"
@@ -63,47 +91,90 @@ def build(folder: Path, tokenizer: Path, layers: int) -> None:
         total += sum(tensor.nbytes for tensor in tensors.values())
     said = {"metadata": {"total_size": total}, "weight_map": index}
     (folder / "model.safetensors.index.json").write_text(json.dumps(said))
-    config = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "dtype": "bfloat16",
-        "hidden_size": WIDTH,
-        "intermediate_size": HIDDEN,
-        "num_hidden_layers": layers,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "head_dim": 64,
-        "vocab_size": VOCABULARY,
-        "tie_word_embeddings": False,
-        "bos_token_id": 128000,
-        "eos_token_id": 128001,
-    }
-    (folder / "config.json").write_text(json.dumps(config))
+    write_config(folder, vocabulary, WIDTH, layers)
     for file in tokenizer.iterdir():
         shutil.copy(file, folder)
 
 
-def measured(command: list[str]) -> tuple[float, float]:
-    """Run a command in a process of its own; return its seconds and its peak memory in MB."""
-    start = time.perf_counter()
+def build_donor(folder: Path, tokenizer: Path, size: int) -> None:
+    """Write a small random model whose tokenizer is the first tokens of a real one."""
+    import torch
+    from safetensors.torch import save_file
+
+    said: dict[str, Any] = json.loads((tokenizer / "tokenizer.json").read_text())
+    model, added = said["model"], said["added_tokens"]
+    kept = size - len(added)
+    model["vocab"] = {token: n for token, n in model["vocab"].items() if n < kept}
+    merges = [pair if isinstance(pair, list) else pair.split(" ") for pair in model["merges"]]
+    model["merges"] = [p for p in merges if {*p, "".join(p)} <= model["vocab"].keys()]
+    for number, token in enumerate(added):
+        token["id"] = kept + number
+    ids = {token["content"]: token["id"] for token in added}
+    renumber(said["post_processor"], ids)
+    (folder / "tokenizer.json").write_text(json.dumps(said))
+    shutil.copy(tokenizer / "tokenizer_config.json", folder)
+    shape = (size, DONOR_WIDTH)
+    tables = {name: torch.randn(shape).bfloat16() for name in ("model.embed_tokens", "lm_head")}
+    save_file({f"{name}.weight": t for name, t in tables.items()}, folder / "model.safetensors")
+    write_config(folder, size, DONOR_WIDTH, 0)
+
+
+def renumber(part: Any, ids: dict[str, int]) -> None:
+    """Give a template's special tokens the ids that they have now."""
+    for each in part.get("processors", []):
+        renumber(each, ids)
+    for token in part.get("special_tokens", {}).values():
+        token["ids"] = [ids[string] for string in token["tokens"]]
+
+
+def measured(command: list[str], sync: bool) -> tuple[float, float, float]:
+    """Run a command in a process of its own.
+
+    Returns:
+        Its seconds, its peak memory in MB, and the peak of the part that no file backs.
+    """
+    start, anonymous = time.perf_counter(), 0
     process = subprocess.Popen(command)
-    _, status, usage = os.wait4(process.pid, 0)
+    while True:
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            break
+        anonymous = max(anonymous, anonymous_memory(process.pid))
+        time.sleep(0.005)
     if status:
         sys.exit(f"{command[0]} failed")
-    return time.perf_counter() - start, usage.ru_maxrss / 1024
+    if sync:
+        os.sync()
+    return time.perf_counter() - start, usage.ru_maxrss / 1024, anonymous / 1024
 
 
-def report(runs: int, folder: Path, donor: Path) -> Iterator[str]:
-    """Alternate the transplant and the copy; yield one line a measurement."""
-    target = folder.parent / "out"
-    swap = [sys.executable, "-m", "tokswap", "transplant", "--base", str(folder)]
-    swap += ["--donor", str(donor), "--out", str(target), "--method", "pieces"]
+def anonymous_memory(pid: int) -> int:
+    """Memory of a process that no file backs, in KB."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
+
+
+def report(said: argparse.Namespace, base: Path, donor: Path) -> Iterator[str]:
+    """Alternate the programs; yield one line a measurement."""
+    target = base.parent / "out"
+    pair = ["--base", base, "--donor", donor, "--out", target, "--method", "zero"]
+    swap = [sys.executable, "-m", "tokswap", "transplant", *pair]
     swap += ["--no-eval", "--no-verify", "--quiet"]
-    for _ in range(runs):
-        for name, command in (("transplant", swap), ("cp -r", ["cp", "-r", folder, target])):
-            seconds, peak = measured([str(part) for part in command])
+    commands = {"tokswap": swap, "cp -r": ["cp", "-r", base, target]}
+    if said.peer:
+        commands["mergekit"] = [said.peer, base, donor, target, "-a", "zero", "--quiet"]
+    for _ in range(said.runs):
+        for name, command in commands.items():
+            os.sync()
+            seconds, peak, own = measured([str(part) for part in command], said.sync)
             size = sum(file.stat().st_size for file in target.iterdir())
-            yield f"{name:12} {seconds:7.1f} s   peak {peak:7.0f} MB   wrote {size / 1e9:.2f} GB"
+            yield (
+                f"{name:10} {seconds:7.2f} s   peak {peak:6.0f} MB, {own:6.0f} MB of it anonymous"
+                f"   wrote {size / 1e9:.2f} GB"
+            )
             shutil.rmtree(target)
 
 
@@ -112,25 +183,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--base-tokenizer", type=Path, required=True)
     parser.add_argument("--donor-tokenizer", type=Path, required=True)
-    parser.add_argument("--layers", type=int, default=8)
+    parser.add_argument("--donor-tokens", type=int, default=64_000)
+    parser.add_argument("--layers", type=int, default=14)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--peer", type=Path, help="mergekit-tokensurgeon of an environment")
+    parser.add_argument("--sync", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--folder", type=Path, help="where to work; a temporary folder")
     said = parser.parse_args()
     # torch is not imported here: a process counts what the one that started it held as its own.
     versions = {name: importlib.metadata.version(name) for name in ("tokswap", "torch")}
     print(f"{versions}, Python {platform.python_version()}, {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory(dir=said.folder) as work:
-        folder = Path(work) / "base"
-        folder.mkdir()
-        builder = multiprocessing.get_context("spawn").Process(
-            target=build, args=(folder, said.base_tokenizer, said.layers)
-        )
-        builder.start()
-        builder.join()
-        table = VOCABULARY * WIDTH * 2 / 2**20
-        print(f"checkpoint of {sum(f.stat().st_size for f in folder.iterdir()) / 1e9:.2f} GB")
-        print(f"one embedding table: {table:.0f} MB")
-        for line in report(said.runs, folder, said.donor_tokenizer):
+        base, donor = Path(work) / "base", Path(work) / "donor"
+        for folder, build, arguments in (
+            (base, build_base, (said.base_tokenizer, said.layers)),
+            (donor, build_donor, (said.donor_tokenizer, said.donor_tokens)),
+        ):
+            folder.mkdir()
+            spawned = multiprocessing.get_context("spawn").Process(
+                target=build, args=(folder, *arguments)
+            )
+            spawned.start()
+            spawned.join()
+        table = said.donor_tokens * WIDTH * 2 / 2**20
+        print(f"checkpoint of {sum(f.stat().st_size for f in base.iterdir()) / 1e9:.2f} GB")
+        print(f"one new embedding table: {table:.0f} MB")
+        for line in report(said, base, donor):
             print(line, flush=True)
 
 
