@@ -123,6 +123,17 @@ def test_the_result_depends_neither_on_blocks_nor_on_other_rows(dtype: torch.dty
         assert torch.equal(bits(alone[0]), bits(whole[i])), i
 
 
+@pytest.mark.parametrize("dtype", list(BITS))
+def test_blocks_of_rows_give_the_rows_of_the_whole(dtype: torch.dtype) -> None:
+    rows, values = random_rows(30, 21), table(21, 13, dtype)
+    whole = rows.apply(values)
+    for size in (1, 4, 7, 29, 30):
+        starts = range(0, 30, size)
+        parts = [rows.between(n, min(n + size, 30)).apply(values) for n in starts]
+        assert torch.equal(bits(torch.cat(parts)), bits(whole)), size
+    assert len(rows.between(5, 5)) == 0
+
+
 def test_combine_is_the_dense_sum() -> None:
     one, two = random_rows(25, 9), random_rows(25, 9, seed=1)
     total = one.combine(two, 0.25, -1.5)
@@ -192,6 +203,8 @@ ROWS = SparseRows.from_lists([[0], [1, 2]], [[1.0], [0.5, 0.5]], 3)
         (lambda: SparseRows.concatenate([ROWS, random_rows(1, 4)]), r"parts have \[3, 4\]"),
         (lambda: ROWS.row(2), "row 2 of 2 rows"),
         (lambda: ROWS.row(-1), "row -1 of 2 rows"),
+        (lambda: ROWS.between(1, 3), "rows 1 to 3 of 2"),
+        (lambda: ROWS.between(2, 1), "rows 2 to 1 of 2"),
         (lambda: ROWS.map_columns(LONG, 9), r"\(2,\) for 3 columns"),
         (lambda: ROWS.map_columns(torch.tensor([0, 1, 9]), 9), "from 0 to 9 for 9 columns"),
         (lambda: ROWS.scatter(torch.tensor([1, 1]), 3), "miss or repeat"),

@@ -142,6 +142,22 @@ class SparseRows:
             zip(self.indices[entries].tolist(), self.weights[entries].tolist(), strict=True)
         )
 
+    def between(self, start: int, stop: int) -> "SparseRows":
+        """Return the rows from ``start`` up to ``stop``, without a copy of their entries.
+
+        Raises:
+            ValueError: If there are no such rows.
+        """
+        if not 0 <= start <= stop <= len(self):
+            raise ValueError(
+                f"rows {start} to {stop} of {len(self)}; give 0 <= start <= stop <= {len(self)}"
+            )
+        starts = self.indptr[start : stop + 1]
+        entries = slice(int(starts[0]), int(starts[-1]))
+        return SparseRows(
+            starts - starts[0], self.indices[entries], self.weights[entries], self.columns
+        )
+
     def map_columns(self, ids: Tensor, columns: int) -> "SparseRows":
         """Turn column j into column ``ids[j]`` of ``columns``; ids is (S,). Equal ids are summed.
 
@@ -198,7 +214,8 @@ class SparseRows:
 
         A row with the single weight 1 is a copy, bit for bit; an empty row is zeros. Sums are
         computed in float32 (float64 for a float64 table) and rounded once, to the table's dtype,
-        where they may overflow. Beside the result, memory holds S + T rows of one block of columns.
+        where they may overflow. Beside the result, memory holds one block of columns of the rows
+        that occur and of the result.
         The result does not depend on the block, nor a row on the other rows (bit for bit on a CPU).
 
         Args:
@@ -240,16 +257,19 @@ class SparseRows:
             return result
         dtype = torch.float64 if table.dtype == torch.float64 else torch.float32
         used = mixed[self._row_numbers()]
-        indices = self.indices[used].to(device)
+        # Only rows that occur are converted: a few rows of a plan are worth a few of the table.
+        occurring, indices = self.indices[used].unique(return_inverse=True)
+        in_table = int((occurring < len(table)).sum())
+        sources, indices = occurring.to(device), indices.to(device)
         weights = self.weights[used].to(device, dtype)
         offsets = _starts(lengths[mixed]).to(device)
         places = mixed.to(device)
         for start in range(0, table.shape[1], columns_at_once):
             block = slice(start, start + columns_at_once)
             width = min(columns_at_once, table.shape[1] - start)
-            block_rows = table.new_empty(rows, width, dtype=dtype)
-            block_rows[: len(table)] = table[:, block]
-            block_rows[len(table) :] = below[:, block]
+            block_rows = table.new_empty(len(sources), width, dtype=dtype)
+            block_rows[:in_table] = table[:, block][sources[:in_table]]
+            block_rows[in_table:] = below[:, block][sources[in_table:] - len(table)]
             result[places, block] = torch.nn.functional.embedding_bag(
                 indices,
                 block_rows,
