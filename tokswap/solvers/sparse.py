@@ -258,7 +258,7 @@ class SparseRows:
         dtype = torch.float64 if table.dtype == torch.float64 else torch.float32
         used = mixed[self._row_numbers()]
         # Only rows that occur are converted: a few rows of a plan are worth a few of the table.
-        occurring, indices = self.indices[used].unique(return_inverse=True)
+        occurring, indices = torch.unique(self.indices[used], return_inverse=True)
         in_table = int((occurring < len(table)).sum())
         sources, indices = occurring.to(device), indices.to(device)
         weights = self.weights[used].to(device, dtype)
