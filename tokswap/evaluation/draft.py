@@ -123,9 +123,9 @@ def check(
             length=PROMPT,
         )
         try:
-            models = [_load(checkpoint, device) for checkpoint in checkpoints]
             acceptance = measure_acceptance(
-                *models,
+                _load(checkpoints[0], device),
+                _load(checkpoints[1], device),
                 ids,
                 tokens=tokens,
                 draft_tokens=draft_tokens,

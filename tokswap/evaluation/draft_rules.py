@@ -113,13 +113,14 @@ def _obstacles(draft: Side, target: Side) -> Iterator[tuple[str, str]]:
             f"{target.name} ({theirs.__name__}) has no assisted generation",
             "choose another target, since no draft will do",
         )
-    cache = target.generation.get("cache_implementation")
-    if cache in STATIC_CACHES:
-        yield (
-            f"the generation_config.json of {target.name} asks for a {cache} cache, which "
-            "assisted generation refuses",
-            f"remove cache_implementation from the generation_config.json of {target.name}",
-        )
+    for side in (draft, target):
+        cache = side.generation.get("cache_implementation")
+        if cache in STATIC_CACHES:
+            yield (
+                f"the generation_config.json of {side.name} asks for a {cache} cache, which cannot "
+                "be cut back to the last accepted token",
+                f"remove cache_implementation from the generation_config.json of {side.name}",
+            )
     if getattr(ours, "_is_stateful", False) and not _has_attention(ours, draft.config):
         yield (
             f"{draft.name} ({ours.__name__}) has a state where drafting needs a cache to cut back",
@@ -192,15 +193,15 @@ def _same_ids(found: Difference, engine: str) -> tuple[bool, str]:
     ours, theirs = found.rows
     count = f"{found.differing:,} of {found.ordinary:,} tokens differ"
     if ours != theirs:
-        tokens = f"{count}: {found.first}" if found.differing else "the tokens are the same"
+        tokens = f"{count} ({found.first})" if found.differing else "the tokens are the same"
         return False, (
             f"the draft has {ours:,} rows and the target {theirs:,}, which must be equal; {tokens}"
         )
     if not found.matching:
         return False, (
             f"both have {theirs:,} rows, so {engine} would start, but {count} and would be "
-            f"refused: {found.first}"
+            f"refused ({found.first})"
         )
     if found.differing:
-        return True, f"both have {theirs:,} rows; {count} and cannot be drafted: {found.first}"
+        return True, f"both have {theirs:,} rows; {count} and cannot be drafted ({found.first})"
     return True, f"both have {theirs:,} rows and the same tokens"
