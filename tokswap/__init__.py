@@ -5,6 +5,7 @@ The commands' functions, imported when they are first used, so that ``import tok
 - :func:`transplant`: a base and a donor in, a patched checkpoint out.
 - :func:`evaluate`: bits per byte of models, whatever their tokenizers.
 - :func:`inspect`: what two vocabularies share, and where a token's row comes from.
+- :func:`check`: whether one model can draft for another, and how well.
 - :class:`Plan`: the sparse matrix behind a transplant, to save, load, explain and apply.
 - :class:`TokswapError`: the base of all errors that a user can mend.
 """
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tokswap.errors import TokswapError
+    from tokswap.evaluation.draft import check
     from tokswap.evaluation.measure import evaluate
     from tokswap.inspection import inspect
     from tokswap.pipeline import transplant
@@ -24,6 +26,7 @@ _HOMES = {
     "Plan": "tokswap.plan",
     "Recipe": "tokswap.recipe",
     "TokswapError": "tokswap.errors",
+    "check": "tokswap.evaluation.draft",
     "evaluate": "tokswap.evaluation.measure",
     "inspect": "tokswap.inspection",
     "load_recipe": "tokswap.recipe",
@@ -34,6 +37,7 @@ __all__ = [
     "Plan",
     "Recipe",
     "TokswapError",
+    "check",
     "evaluate",
     "inspect",
     "load_recipe",

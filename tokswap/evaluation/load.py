@@ -38,7 +38,7 @@ def load_for_scoring(
     place = _device(device)
     kind = _dtype(dtype, place)
     try:
-        with _quiet():
+        with quiet():
             from transformers import AutoModelForCausalLM
 
             loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -137,7 +137,7 @@ def _dtype(name: str | None, device: torch.device) -> torch.dtype | str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the progress bars and warnings that transformers writes to stderr."""
     import transformers
 
