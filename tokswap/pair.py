@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tokswap.checkpoint.files import chat_template
+from tokswap.checkpoint.finite import load_table
 from tokswap.checkpoint.layout import Layout, check_sizes, find_layout
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.errors import MethodError, RecipeError, TokswapError
@@ -44,10 +45,10 @@ class Pair:
         donor_layout = self.donor_layout
 
         def of_base(role: Role) -> "Tensor":
-            return self.base.load(getattr(self.layout, role))
+            return load_table(self.base, getattr(self.layout, role))
 
         def of_donor(role: Role) -> "Tensor":
-            return self.donor.load(getattr(donor_layout, role))
+            return load_table(self.donor, getattr(donor_layout, role))
 
         return Tables(
             base=of_base,

@@ -1,0 +1,42 @@
+"""Damaged tables: rows that hold NaN or infinite numbers."""
+
+from typing import TYPE_CHECKING
+
+from tokswap.checkpoint.source import Checkpoint
+from tokswap.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ROWS_AT_ONCE = 8192
+NAMED = 5
+"""Rows that are named in the message."""
+
+
+def load_table(checkpoint: Checkpoint, name: str) -> "Tensor":
+    """Load a vocabulary tensor and check that the rows of all tokens hold numbers.
+
+    Rows without a token are let be: no new row is made of them.
+
+    Args:
+        checkpoint: Where it is stored.
+        name: Its stored name; a float tensor with one row for each token.
+
+    Raises:
+        CheckpointError: If a token's row holds NaN or an infinite number; the message names some.
+    """
+    table = checkpoint.load(name)
+    tokens = min(len(table), len(checkpoint.vocabulary))
+    bad: list[int] = []
+    for start in range(0, tokens, ROWS_AT_ONCE):
+        rows = table[start : min(start + ROWS_AT_ONCE, tokens)]
+        finite = rows.isfinite().reshape(len(rows), -1).all(dim=1)
+        bad += [start + int(place) for place in (~finite).nonzero()[:, 0]]
+    if bad:
+        shown = ", ".join(f"{n} ({checkpoint.vocabulary.show(n)})" for n in bad[:NAMED])
+        raise CheckpointError(
+            f"{checkpoint.name}: {name} holds NaN or infinite numbers in {len(bad)} of "
+            f"{tokens} tokens' rows: {shown}{' …' * (len(bad) > NAMED)}; the file is damaged or "
+            "its training broke: fetch it again, or give another checkpoint"
+        )
+    return table
