@@ -48,13 +48,16 @@ class HubServer:
         served: Every answer, in order.
         cut: By file name, how many answers with its bytes are to end in the middle.
         busy: By server and file name, how many times to answer 429 first.
+        silent: File names whose bytes never come: the connection is cut before the first.
         down: Answer everything with 503.
+        faults: What no client should have done.
     """
 
     repos: dict[str, Repo] = field(default_factory=dict)
     served: list[Served] = field(default_factory=list)
     cut: Counter[str] = field(default_factory=Counter)
     busy: Counter[str] = field(default_factory=Counter)
+    silent: set[str] = field(default_factory=set)
     down: bool = False
     faults: list[str] = field(default_factory=list)
 
@@ -150,7 +153,7 @@ def _handler(hub: HubServer, place: str) -> type[BaseHTTPRequestHandler]:
                 busy = hub.busy[key] > 0
                 hub.busy[key] -= busy
             if busy:
-                self.answer(key, 429, headers={"Retry-After": "1"})
+                self.answer(key, 429, headers={"Retry-After": "30"})
             return busy
 
         def api(self, repo: str, what: str | None, rev: str | None) -> None:
@@ -210,9 +213,11 @@ def _handler(hub: HubServer, place: str) -> type[BaseHTTPRequestHandler]:
             self, key: str, status: int, body: bytes = b"", headers: dict[str, str] | None = None
         ) -> None:
             with hub.lock:
-                cut = self.command == "GET" and body and hub.cut[key] > 0
-                hub.cut[key] -= bool(cut)
-            sent = b"" if self.command == "HEAD" else body[: len(body) // 2] if cut else body
+                silent = key in hub.silent and bool(body)
+                cut = silent or (self.command == "GET" and body and hub.cut[key] > 0)
+                hub.cut[key] -= bool(cut) and not silent
+            kept = 0 if silent or self.command == "HEAD" else len(body) // (2 if cut else 1)
+            sent = body[:kept]
             asked = self.headers.get("range")
             hub.served.append(Served(place, self.command, key, asked, len(sent), status))
             self.send_response(status, HTTPStatus(status).phrase)

@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tokswap.checkpoint.finite import load_table
 from tokswap.checkpoint.leftovers import clear_leftovers
 from tokswap.checkpoint.source import Checkpoint
+from tokswap.checkpoint.tables import load_table
 from tokswap.checkpoint.target import RECORD, check_target, staging
 from tokswap.checkpoint.writer import needed_files
 from tokswap.errors import EvaluationError, RecipeError, VerificationError

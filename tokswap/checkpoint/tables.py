@@ -1,4 +1,4 @@
-"""Damaged tables: rows that hold NaN or infinite numbers."""
+"""Vocabulary tables against their tokenizer: tokens without a row, rows without numbers."""
 
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,29 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = 8192
 NAMED = 5
 """Rows that are named in the message."""
+
+
+def check_tokens(checkpoint: Checkpoint, name: str) -> None:
+    """Check that every token of the tokenizer's model has a row.
+
+    Added tokens beyond the rows are common (Gemma 3, CodeLlama) and do no harm: they are in no
+    text unless a template puts them there.
+
+    Args:
+        checkpoint: The model with its tokenizer.
+        name: Stored name of its embedding.
+
+    Raises:
+        CheckpointError: If other tokens have none: then the tokenizer is another model's.
+    """
+    vocabulary, rows = checkpoint.vocabulary, checkpoint.info(name).shape[0]
+    added = {int(token["id"]) for token in vocabulary.specification.get("added_tokens") or []}
+    beyond = {n for n in range(rows, len(vocabulary)) if vocabulary.spelling[n] is not None} - added
+    if beyond:
+        raise CheckpointError(
+            f"{checkpoint.name}: its tokenizer has {len(beyond)} tokens without a row, for {name} "
+            f"has {rows} rows; give the tokenizer that belongs to the model"
+        )
 
 
 def load_table(checkpoint: Checkpoint, name: str) -> "Tensor":
