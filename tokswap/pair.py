@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tokswap.checkpoint.files import chat_template
 from tokswap.checkpoint.layout import Layout, check_sizes, find_layout
 from tokswap.checkpoint.source import Checkpoint
+from tokswap.checkpoint.tables import check_tokens, load_table
 from tokswap.errors import MethodError, RecipeError, TokswapError
 from tokswap.methods import METHODS, Role
 from tokswap.recipe import Recipe
@@ -44,10 +45,10 @@ class Pair:
         donor_layout = self.donor_layout
 
         def of_base(role: Role) -> "Tensor":
-            return self.base.load(getattr(self.layout, role))
+            return load_table(self.base, getattr(self.layout, role))
 
         def of_donor(role: Role) -> "Tensor":
-            return self.donor.load(getattr(donor_layout, role))
+            return load_table(self.donor, getattr(donor_layout, role))
 
         return Tables(
             base=of_base,
@@ -78,11 +79,17 @@ def open_pair(recipe: Recipe) -> Pair:
         )
     layout = find_layout(base)
     base_rows = check_sizes(base, layout)
+    check_tokens(base, layout.input)
+    if "generation_config.json" in base.files.names:
+        base.read_json("generation_config.json")  # which is patched in the end
+    donor_layout = find_layout(donor) if needs_donor else None
+    if donor_layout:
+        check_tokens(donor, donor_layout.input)
     return Pair(
         base=base,
         donor=donor,
         layout=layout,
-        donor_layout=find_layout(donor) if needs_donor else None,
+        donor_layout=donor_layout,
         alignment=align(
             base.vocabulary,
             donor.vocabulary,

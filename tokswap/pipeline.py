@@ -4,12 +4,17 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tokswap.checkpoint.leftovers import clear_leftovers
 from tokswap.checkpoint.source import Checkpoint
-from tokswap.checkpoint.target import RECORD, check_space, check_target, staging
+from tokswap.checkpoint.tables import load_table
+from tokswap.checkpoint.target import RECORD, check_target, staging
+from tokswap.checkpoint.writer import needed_files
 from tokswap.errors import EvaluationError, RecipeError, VerificationError
+from tokswap.estimate import check_room, estimate
 from tokswap.evaluation.measure import (
     Evaluation,
     evaluate,
@@ -97,13 +102,13 @@ def transplant(
     target = Path(recipe.out or default_out(recipe)).expanduser()
 
     sources = [Checkpoint.open(recipe.base_model), Checkpoint.open(recipe.donor)]
+    _clear(target)
     check_target(target, sources, overwrite=overwrite)
-    _check_texts(recipe, target)
+    check_texts(recipe, target)
     checked = recipe.verify and not plan_only
     with fresh_process() if checked else nullcontext() as process:
         pair = clock.time("align", lambda: open_pair(recipe))
-        if not plan_only:
-            check_space(target, _bytes_needed(pair))
+        check_room(estimate(pair, recipe, plan_only=plan_only), target)
         if recipe.eval is not None:
             settle_window([pair.base], recipe.eval.window, recipe.eval.stride)
         warnings = warnings_for(pair, recipe)
@@ -111,6 +116,8 @@ def transplant(
             warnings += clock.time("align", lambda: _tokenizer_warnings(pair, recipe))
         for warning in warnings:
             note(f"note: {warning}")
+        if not plan_only:
+            _bring_base(pair, clock)
         plan = clock.time("plan", lambda: plan_for(pair, recipe, device))
 
         with staging(target, overwrite=overwrite) as folder:
@@ -207,7 +214,7 @@ def _tokenizer_warnings(pair: Pair, recipe: Recipe) -> list[str]:
     return [fault] if fault else []
 
 
-def _check_texts(recipe: Recipe, target: Path) -> None:
+def check_texts(recipe: Recipe, target: Path) -> None:
     """Read the texts once before anything slow, for a misspelt name must not cost a transplant.
 
     Raises:
@@ -223,12 +230,20 @@ def _check_texts(recipe: Recipe, target: Path) -> None:
             )
 
 
-def _bytes_needed(pair: Pair) -> int:
-    """Estimate the output's size: the base's weights with the new rows, and room for the rest."""
-    weights = sum(pair.base.files.path(shard).stat().st_size for shard in pair.base.shards)
-    rows = pair.alignment.rows / pair.alignment.base_rows - 1
-    tables = sum(pair.base.info(n).end - pair.base.info(n).begin for n in pair.layout.tensors)
-    return int(weights + max(rows, 0) * tables) + (64 << 20)
+def _clear(target: Path) -> None:
+    for line in clear_leftovers(target, known=RECORD):
+        note(f"note: {line}")
+
+
+def _bring_base(pair: Pair, clock: "_Clock") -> None:
+    """Fetch a remote base whole, and look at its tables before anything is written.
+
+    Only now, for all that the headers and the vocabularies can tell has been checked by them.
+    """
+    if pair.base.location.kind == "hub":
+        clock.time("fetch", lambda: pair.base.files.fetch(needed_files(pair.base)))
+    for name in pair.layout.tensors:
+        clock.time("align", partial(load_table, pair.base, name))
 
 
 T = TypeVar("T")

@@ -1,5 +1,6 @@
 """Files of folders and of the Hub; what is said when the Hub says no, or says nothing."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -21,7 +22,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from tokswap.checkpoint.files import FolderFiles, HubFiles, open_files, tokenizer_files
+from tokswap.checkpoint.files import FolderFiles, open_files, tokenizer_files
+from tokswap.checkpoint.hub import HubFiles
 from tokswap.errors import NameUnknownError
 from tokswap.names import Location
 
@@ -59,6 +61,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Fail:
             return answered
 
         monkeypatch.setattr("huggingface_hub.HfApi.model_info", call(listing))
+        monkeypatch.setattr("huggingface_hub.HfApi.resolve_revision", call(HUB.revision))
         monkeypatch.setattr(huggingface_hub, "snapshot_download", call(cached), raising=False)
         monkeypatch.setattr(huggingface_hub, "hf_hub_download", call(download), raising=False)
 
@@ -66,7 +69,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Fail:
 
 
 def info(*names: str) -> SimpleNamespace:
-    return SimpleNamespace(sha="abc123", siblings=[SimpleNamespace(rfilename=n) for n in names])
+    return SimpleNamespace(
+        sha="abc123", siblings=[SimpleNamespace(rfilename=n, size=1) for n in names]
+    )
 
 
 def test_a_folder_lists_its_own_files(tmp_path: Path) -> None:
@@ -152,7 +157,7 @@ OUTAGES = {
 @pytest.mark.parametrize("error", OUTAGES.values(), ids=OUTAGES)
 def test_without_network_and_cache_nothing_is_to_be_had(hub: Fail, error: Exception) -> None:
     hub(listing=error, cached=LocalEntryNotFoundError(f"not cached {SECRET}"))
-    message = r"'org/model@v2' is no folder here, the Hub cannot be reached, and nothing of it was"
+    message = r"'org/model@v2' is no folder here, the Hub .*, and nothing of it was fetched before"
     with pytest.raises(NameUnknownError, match=message + r".*check the spelling and the network"):
         _ = HubFiles(HUB).names
     with pytest.raises(NameUnknownError) as raised:
@@ -175,10 +180,17 @@ def test_a_file_that_is_cut_off_on_its_way_may_be_fetched_again(
     hub: Fail, error: Exception
 ) -> None:
     hub(listing=info("config.json"), download=error)
-    message = r"config\.json of 'org/model@v2' cannot be fetched .*network.*run again"
+    message = r"config\.json of 'org/model@v2' cannot be fetched: the Hub .*network.*run again"
     with pytest.raises(NameUnknownError, match=message) as raised:
         HubFiles(HUB).path("config.json")
     assert SECRET not in str(raised.value)
+
+
+def test_a_full_disk_is_no_outage(hub: Fail) -> None:
+    hub(listing=info("config.json"), download=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    message = r"config\.json of .* cannot be kept here \(No space left on device\); free some space"
+    with pytest.raises(NameUnknownError, match=message):
+        HubFiles(HUB).path("config.json")
 
 
 def test_a_fault_of_the_program_is_not_hidden(hub: Fail) -> None:

@@ -1,14 +1,15 @@
 """The files of a model, wherever they lie: a folder, or a repository on the Hub."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
+from tokswap.checkpoint.hub import HubFiles
 from tokswap.errors import NameUnknownError
-from tokswap.names import BUNDLED, Location, known_aliases, near
-from tokswap.progress import note
+from tokswap.names import Location
 
 TOKENIZER_FILES = frozenset(
     {
@@ -45,14 +46,34 @@ class Files(Protocol):
     def revision(self) -> str | None:
         """Commit that the files are of, on the Hub."""
 
+    @property
+    def advice(self) -> str:
+        """What to do about a file that should be among them."""
+
+    def called(self, name: str) -> str:
+        """What to call a file in a message."""
+
+    def size(self, name: str) -> int:
+        """Bytes of a file."""
+
     def path(self, name: str) -> Path:
         """Local path of a file, fetched first where it is remote."""
+
+    def whole(self, name: str) -> Path | None:
+        """Local path of a file where it is here already, else None."""
+
+    def fetch(self, names: Collection[str]) -> None:
+        """Fetch files whole that are not here; those that are done stay if it is interrupted."""
+
+    def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
+        """Open a file to read parts of it; of a remote one, what is read is fetched."""
 
 
 class FolderFiles:
     """Files in a local folder."""
 
     revision: str | None = None
+    advice = "fetch it again"
 
     def __init__(self, location: Location) -> None:
         self.location = location
@@ -77,113 +98,22 @@ class FolderFiles:
         """See :meth:`Files.path`."""
         return Path(self.location.target) / name
 
+    whole = path
 
-class HubFiles:
-    """Files of a Hub repository, fetched one by one into the Hub's own cache."""
+    def called(self, name: str) -> str:
+        """See :meth:`Files.called`."""
+        return str(self.path(name))
 
-    def __init__(self, location: Location) -> None:
-        self.location = location
+    def size(self, name: str) -> int:
+        """See :meth:`Files.size`."""
+        return self.path(name).stat().st_size
 
-    @cached_property
-    def _listing(self) -> tuple[str | None, frozenset[str]]:
-        from huggingface_hub import HfApi, snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    def fetch(self, names: Collection[str]) -> None:
+        """See :meth:`Files.fetch`; they are here."""
 
-        target, revision = self.location.target, self.location.revision
-        try:
-            info = HfApi().model_info(target, revision=revision, timeout=10)
-        except Exception as error:  # the Hub's errors, httpx's and the system's have no common kind
-            if not _is_outage(error):
-                if isinstance(error, (HfHubHTTPError, HFValidationError)):
-                    raise self._explained(error) from error
-                raise
-        else:
-            names = [sibling.rfilename for sibling in info.siblings or []]
-            return info.sha, frozenset(name for name in names if "/" not in name)
-        # Without the network, what was fetched before may do.
-        try:
-            folder = Path(snapshot_download(target, revision=revision, local_files_only=True))
-        except (OSError, ValueError) as error:
-            raise NameUnknownError(
-                f"{self._called()} is no folder here, the Hub cannot be reached, and nothing of it "
-                f"was fetched before{self._near()}; check the spelling and the network, or give "
-                "a local folder"
-            ) from error
-        note(
-            f"note: the Hub cannot be reached; {self._called()} is read as far as it was fetched "
-            f"before (commit {folder.name})"
-        )
-        return folder.name, frozenset(path.name for path in folder.iterdir() if path.is_file())
-
-    @property
-    def revision(self) -> str | None:
-        """Commit that the files are of."""
-        return self._listing[0]
-
-    @property
-    def names(self) -> frozenset[str]:
-        """Names of the files at the repository's top level."""
-        return self._listing[1]
-
-    def path(self, name: str) -> Path:
-        """See :meth:`Files.path`.
-
-        Raises:
-            NameUnknownError: If the file cannot be fetched.
-        """
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError
-
-        try:
-            return Path(hf_hub_download(self.location.target, name, revision=self.revision))
-        except Exception as error:  # as above: no common kind
-            if isinstance(error, HfHubHTTPError) and not _is_outage(error):
-                raise self._explained(error) from error
-            if not _is_outage(error):
-                raise
-            raise NameUnknownError(
-                f"{name} of {self._called()} cannot be fetched ({type(error).__name__}); check the "
-                "network and the free disk space, then run again: what was fetched is kept"
-            ) from error
-
-    def _called(self) -> str:
-        location = self.location
-        return repr(location.name) + (
-            "" if location.name.startswith(location.target) else f" ({location.target})"
-        )
-
-    def _near(self) -> str:
-        if self.location.name in known_aliases():
-            return ""
-        known = [*known_aliases(), *(target for target, _ in known_aliases().values()), *BUNDLED]
-        return near(self.location.name, [name for name in known if name != self.location.name])
-
-    def _explained(self, error: Exception) -> NameUnknownError:
-        from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
-
-        page = f"https://huggingface.co/{self.location.target}"
-        if isinstance(error, GatedRepoError):
-            return NameUnknownError(
-                f"{self._called()} is gated; accept its terms at {page}, then log in with "
-                "`hf auth login`"
-            )
-        if isinstance(error, RevisionNotFoundError):
-            return NameUnknownError(
-                f"{self._called()} has no revision {self.location.revision!r}; see {page}/tree/main"
-            )
-        return NameUnknownError(
-            f"{self._called()} is no folder here and the Hub has no such model, or it is private"
-            f"{self._near()}; check the spelling, or log in with `hf auth login`"
-        )
-
-
-def _is_outage(error: Exception) -> bool:
-    """Tell whether an error says that the Hub is out of reach rather than that it said no."""
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if status is not None:
-        return bool(status >= 500 or status in {408, 429})
-    module = type(error).__module__.partition(".")[0]
-    return module.startswith("http") or isinstance(error, OSError)
+    def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
+        """See :meth:`Files.open`."""
+        return self.path(name).open("rb")
 
 
 def open_files(location: Location) -> Files:

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tokswap.errors import CheckpointError
 
@@ -24,6 +24,9 @@ DTYPE_BITS = {
 
 LONGEST = 100_000_000
 """Longest header that is read; the reference implementation has the same limit."""
+
+FIRST = 32 << 10
+"""Bytes that are read at first: most headers are shorter, so a remote one is one request."""
 
 
 @dataclass(frozen=True)
@@ -64,30 +67,48 @@ def read_header(path: Path) -> Header:
     Raises:
         CheckpointError: If the file is not a whole safetensors file.
     """
-    size = path.stat().st_size
     with path.open("rb") as file:
-        prefix = file.read(8)
-        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else -1
-        if not 2 <= length <= min(LONGEST, size - 8):
-            raise CheckpointError(f"{path} is not a whole safetensors file; fetch it again")
-        raw = file.read(length)
+        return parse_header(file, path.stat().st_size, str(path))
+
+
+def parse_header(file: IO[bytes], size: int, called: str) -> Header:
+    """Read and check the header of a safetensors file that may lie anywhere.
+
+    Args:
+        file: The file, at its beginning.
+        size: Its bytes.
+        called: What to call it in a message.
+
+    Raises:
+        CheckpointError: If it is not a whole safetensors file.
+    """
+    first = file.read(min(FIRST, size))
+    length = struct.unpack("<Q", first[:8])[0] if len(first) >= 8 else -1
+    if not 2 <= length <= min(LONGEST, size - 8):
+        raise CheckpointError(f"{called} is not a whole safetensors file; fetch it again")
+    raw = first[8 : 8 + length]
+    if len(raw) < length:
+        raw += file.read(length - len(raw))
     try:
         said = json.loads(raw)
         metadata = {str(k): str(v) for k, v in said.pop("__metadata__", {}).items()}
         tensors = {name: _tensor_info(entry) for name, entry in said.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{path} has a malformed header ({error}); fetch it again") from error
+        raise CheckpointError(
+            f"{called} has a malformed header ({error}); fetch it again"
+        ) from error
     tensors = dict(sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)))
     position = 0
     for name, info in tensors.items():
         bits = DTYPE_BITS.get(info.dtype)
         right_size = bits is None or (info.end - info.begin) * 8 == math.prod(info.shape) * bits
         if info.begin != position or info.end < info.begin or not right_size:
-            raise CheckpointError(f"{path}: tensor {name!r} has wrong offsets; fetch it again")
+            raise CheckpointError(f"{called}: tensor {name!r} has wrong offsets; fetch it again")
         position = info.end
     if 8 + length + position != size:
         raise CheckpointError(
-            f"{path} is {size} bytes long, its header says {8 + length + position}; fetch it again"
+            f"{called} is {size} bytes long, its header says {8 + length + position}; "
+            "fetch it again"
         )
     return Header(tensors, metadata, 8 + length)
 

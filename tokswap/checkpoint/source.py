@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokswap.checkpoint.files import Files, open_files, tokenizer_files
-from tokswap.checkpoint.header import Header, TensorInfo, read_header
+from tokswap.checkpoint.header import Header, TensorInfo, parse_header
+from tokswap.checkpoint.parts import tensor_file
 from tokswap.errors import CheckpointError
 from tokswap.names import Location, resolve
 from tokswap.vocabulary.tokens import Vocabulary, load_vocabulary
@@ -127,10 +128,11 @@ class Checkpoint:
                         f"{self.name}: {INDEX} names {file!r}, which is no safetensors file in the "
                         "folder; do not trust this checkpoint"
                     )
-                if file not in names:
-                    raise CheckpointError(
-                        f"{self.name} lacks {file}, which {INDEX} names; fetch it again"
-                    )
+            if lacking := sorted(set(map(str, shards.values())) - names):
+                shown = ", ".join(lacking[:3]) + (" …" if len(lacking) > 3 else "")
+                raise CheckpointError(
+                    f"{self.name} lacks {shown}, which {INDEX} names; {self.files.advice}"
+                )
             return shards
         if self.other_weights:
             raise CheckpointError(
@@ -157,7 +159,9 @@ class Checkpoint:
             CheckpointError: If it is not a whole safetensors file.
         """
         if shard not in self._headers:
-            self._headers[shard] = read_header(self.files.path(shard))
+            with self.files.open(shard) as file:
+                size, called = self.files.size(shard), self.files.called(shard)
+                self._headers[shard] = parse_header(file, size, called)
         return self._headers[shard]
 
     def info(self, name: str) -> TensorInfo:
@@ -175,10 +179,12 @@ class Checkpoint:
         return tensors[name]
 
     def load(self, name: str) -> "Tensor":
-        """Load a tensor in its stored type, on the CPU."""
+        """Load a tensor in its stored type, on the CPU; of a remote file, its bytes alone."""
         from safetensors import safe_open
 
         self.info(name)
-        with safe_open(self.files.path(self.shard_of[name]), framework="pt") as file:
+        shard = self.shard_of[name]
+        path = self.files.whole(shard) or tensor_file(self.files, shard, name, self.header(shard))
+        with safe_open(path, framework="pt") as file:
             tensor: Tensor = file.get_tensor(name)
         return tensor

@@ -6,9 +6,10 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tokswap.checkpoint.leftovers import hold
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.errors import OutputError
 
@@ -108,15 +109,18 @@ def staging(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     shown, target = target, target.resolve()  # the folder that a link leads to, not the link
     stage = target.parent / f".{target.name}.{secrets.token_hex(4)}.partial"
+    made = [folder for folder in stage.parents if not folder.exists()]  # the innermost first
     try:
         stage.mkdir(parents=True)
     except OSError as error:
+        _remove_empty(made)
         raise OutputError(
             f"{shown} cannot be created ({error.strerror}); choose another"
         ) from error
     try:
-        yield stage
-        _replace(stage, target, overwrite)
+        with hold(stage):
+            yield stage
+            _replace(stage, target, overwrite)
     except OSError as error:
         raise OutputError(
             f"writing {shown} stopped: {error.strerror or error} "
@@ -125,6 +129,14 @@ def staging(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+        _remove_empty(made)
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove the folders that were made for a target that never came."""
+    for folder in folders:
+        with suppress(OSError):  # it is not empty
+            folder.rmdir()
 
 
 def _replace(stage: Path, target: Path, overwrite: bool) -> None:

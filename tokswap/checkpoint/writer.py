@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +49,10 @@ class Replacement:
 def write_weights(folder: Path, base: Checkpoint, replace: Mapping[str, Replacement]) -> None:
     """Write the base's weight files with some tensors replaced.
 
-    A file without a replaced tensor is copied whole. In the others the kept tensors' bytes are
-    copied in chunks, so that memory holds one replaced tensor at a time and never the model.
+    A file without a replaced tensor is copied whole, in the kernel, which shares the blocks where
+    the file system can. It is never linked: a user who edits the output would edit the source, or
+    the Hub's cache. In the others the kept tensors' bytes are copied in chunks, so that memory
+    holds one replaced tensor at a time and never the model.
 
     Args:
         folder: Where to write; the files have the base's names.
@@ -62,12 +63,11 @@ def write_weights(folder: Path, base: Checkpoint, replace: Mapping[str, Replacem
     with bar("write weights", total) as advance:
         for shard in base.shards:
             source = base.files.path(shard)
-            if not set(replace) & set(base.header(shard).tensors):
-                shutil.copyfile(source, folder / shard)
-                advance(source.stat().st_size)
-                continue
             with source.open("rb") as reader, (folder / shard).open("wb") as writer:
-                _write_shard(reader, writer, base.header(shard), replace, advance)
+                if set(replace) & set(base.header(shard).tensors):
+                    _write_shard(reader, writer, base.header(shard), replace, advance)
+                else:
+                    _copy_range(reader, writer, 0, source.stat().st_size, advance)
     if INDEX in base.files.names and SINGLE not in base.files.names:
         index = base.read_json(INDEX)
         if isinstance((index.get("metadata") or {}).get("total_size"), int):
@@ -163,3 +163,9 @@ def carried_files(base: Checkpoint) -> list[str]:
         if not name.endswith((*WEIGHT_SUFFIXES, ".index.json", ".plan"))
         and not name.startswith((".", "README", "tokenizer"))
     )
+
+
+def needed_files(base: Checkpoint) -> list[str]:
+    """Name the base's files that an output is made from; no weights in other formats."""
+    settings = {"config.json", "generation_config.json", INDEX} | TOKENIZER_FILES
+    return sorted({*base.shards, *carried_files(base), *(settings & base.files.names)})

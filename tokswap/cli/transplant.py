@@ -24,6 +24,13 @@ PlanOnly = Annotated[
     bool, typer.Option("--plan-only", help="Stop after the plan: write it, and no weights.")
 ]
 
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Tell what would be fetched, computed and written; write nothing."
+    ),
+]
+
 
 def transplant_command(
     base: Base,
@@ -39,6 +46,7 @@ def transplant_command(
     text: Texts = None,
     overwrite: Overwrite = False,
     plan_only: PlanOnly = False,
+    dry_run: DryRun = False,
     no_eval: Annotated[bool, typer.Option("--no-eval", help="Do not measure.")] = False,
     no_verify: Annotated[
         bool, typer.Option("--no-verify", help="Do not load the result in a fresh process.")
@@ -66,7 +74,8 @@ def transplant_command(
         "eval": False if no_eval else ({"text": [str(path) for path in text]} if text else None),
         "verify": False if no_verify else None,
     }
-    _transplant(make_recipe(said, settings or []), overwrite, plan_only, json_output)
+    recipe = make_recipe(said, settings or [])
+    _transplant(recipe, json_output, dry_run, overwrite=overwrite, plan_only=plan_only)
 
 
 def run_command(
@@ -75,6 +84,7 @@ def run_command(
     out: Out = None,
     overwrite: Overwrite = False,
     plan_only: PlanOnly = False,
+    dry_run: DryRun = False,
     json_output: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -88,13 +98,23 @@ def run_command(
     loaded = load_recipe(recipe, settings or [])
     if out is not None:  # not as a setting, whose value would be read as YAML
         loaded = loaded.model_copy(update={"out": out})
-    _transplant(loaded, overwrite, plan_only, json_output)
+    _transplant(loaded, json_output, dry_run, overwrite=overwrite, plan_only=plan_only)
 
 
-def _transplant(recipe: "Recipe", overwrite: bool, plan_only: bool, json_output: bool) -> None:
+def _transplant(recipe: "Recipe", json_output: bool, dry_run: bool, **flags: bool) -> None:
+    if dry_run:
+        from tokswap.cli.dry_run import print_preview
+        from tokswap.preview import preview
+
+        seen = preview(recipe, **flags)
+        if json_output:
+            show.print_json(seen.to_dict())
+        else:
+            print_preview(seen)
+        return
     from tokswap.pipeline import transplant
 
-    result = transplant(recipe, overwrite=overwrite, plan_only=plan_only)
+    result = transplant(recipe, **flags)
     if json_output:
         show.print_json(result.to_dict())
     else:

@@ -162,8 +162,9 @@ def local_folder(checkpoint: Checkpoint) -> Path:
         TokswapError: If something cannot be fetched.
     """
     tokenizer_files(checkpoint.files)
-    for name in [*checkpoint.shards, *(checkpoint.files.names & {"generation_config.json"})]:
-        checkpoint.files.path(name)
+    checkpoint.files.fetch(
+        [*checkpoint.shards, *(checkpoint.files.names & {"generation_config.json"})]
+    )
     return checkpoint.files.path("config.json").parent
 
 

@@ -1,0 +1,65 @@
+"""Vocabulary tables against their tokenizer: tokens without a row, rows without numbers."""
+
+from typing import TYPE_CHECKING
+
+from tokswap.checkpoint.source import Checkpoint
+from tokswap.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ROWS_AT_ONCE = 8192
+NAMED = 5
+"""Rows that are named in the message."""
+
+
+def check_tokens(checkpoint: Checkpoint, name: str) -> None:
+    """Check that every token of the tokenizer's model has a row.
+
+    Added tokens beyond the rows are common (Gemma 3, CodeLlama) and do no harm: they are in no
+    text unless a template puts them there.
+
+    Args:
+        checkpoint: The model with its tokenizer.
+        name: Stored name of its embedding.
+
+    Raises:
+        CheckpointError: If other tokens have none: then the tokenizer is another model's.
+    """
+    vocabulary, rows = checkpoint.vocabulary, checkpoint.info(name).shape[0]
+    added = {int(token["id"]) for token in vocabulary.specification.get("added_tokens") or []}
+    beyond = {n for n in range(rows, len(vocabulary)) if vocabulary.spelling[n] is not None} - added
+    if beyond:
+        raise CheckpointError(
+            f"{checkpoint.name}: its tokenizer has {len(beyond)} tokens without a row, for {name} "
+            f"has {rows} rows; give the tokenizer that belongs to the model"
+        )
+
+
+def load_table(checkpoint: Checkpoint, name: str) -> "Tensor":
+    """Load a vocabulary tensor and check that the rows of all tokens hold numbers.
+
+    Rows without a token are let be: no new row is made of them.
+
+    Args:
+        checkpoint: Where it is stored.
+        name: Its stored name; a float tensor with one row for each token.
+
+    Raises:
+        CheckpointError: If a token's row holds NaN or an infinite number; the message names some.
+    """
+    table = checkpoint.load(name)
+    tokens = min(len(table), len(checkpoint.vocabulary))
+    bad: list[int] = []
+    for start in range(0, tokens, ROWS_AT_ONCE):
+        rows = table[start : min(start + ROWS_AT_ONCE, tokens)]
+        finite = rows.isfinite().reshape(len(rows), -1).all(dim=1)
+        bad += [start + int(place) for place in (~finite).nonzero()[:, 0]]
+    if bad:
+        shown = ", ".join(f"{n} ({checkpoint.vocabulary.show(n)})" for n in bad[:NAMED])
+        raise CheckpointError(
+            f"{checkpoint.name}: {name} holds NaN or infinite numbers in {len(bad)} of "
+            f"{tokens} tokens' rows: {shown}{' …' * (len(bad) > NAMED)}; the file is damaged or "
+            "its training broke: fetch it again, or give another checkpoint"
+        )
+    return table

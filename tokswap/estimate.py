@@ -1,0 +1,293 @@
+"""What a transplant will fetch, compute and write, in bytes, known before it begins."""
+
+import math
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tokswap.checkpoint.files import TOKENIZER_FILES
+from tokswap.checkpoint.header import DTYPE_BITS
+from tokswap.checkpoint.parts import bytes_to_fetch
+from tokswap.checkpoint.source import Checkpoint
+from tokswap.checkpoint.target import check_space
+from tokswap.checkpoint.writer import needed_files
+from tokswap.errors import OutputError
+from tokswap.pair import Pair
+from tokswap.recipe import Recipe
+from tokswap.report.record import counts
+
+DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+RUNTIME = 500 << 20
+"""Memory of a process that has imported torch and transformers, about."""
+WORK = 256 << 20
+"""Memory of the blocks that rows are computed in, about."""
+REPORTS = 64 << 10
+"""Bytes of the record and the model card, at most."""
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Bytes that come over the network.
+
+    Attributes:
+        model: ``base`` or ``donor``.
+        file: The file they are of.
+        tensor: The tensor that they are, or None for the whole file.
+        bytes: How many.
+    """
+
+    model: str
+    file: str
+    tensor: str | None
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Table:
+    """A vocabulary tensor before and after.
+
+    Attributes:
+        name: Its stored name.
+        dtype: The type that is written, as safetensors names it.
+        old_shape: Shape in the base.
+        shape: Shape in the result.
+        old_bytes: Bytes in the base.
+        bytes: Bytes in the result.
+    """
+
+    name: str
+    dtype: str
+    old_shape: tuple[int, ...]
+    shape: tuple[int, ...]
+    old_bytes: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A disk that will be written to.
+
+    Attributes:
+        folder: The folder that was asked about.
+        purpose: What goes there: ``output``, ``cache`` or both.
+        needed: Bytes that will be written there.
+        free: Bytes that are free.
+    """
+
+    folder: str
+    purpose: str
+    needed: int
+    free: int
+
+    @property
+    def enough(self) -> bool:
+        """Whether it has room."""
+        return self.free >= self.needed
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a transplant will fetch, compute and write.
+
+    Attributes:
+        fetches: What comes over the network; what is in a cache already is left out.
+        counts: Rows of the new vocabulary by where they come from.
+        tables: The vocabulary tensors before and after.
+        memory: Bytes at the peak of each stage, about.
+        writes: Bytes of the output by sort of file, about.
+    """
+
+    fetches: tuple[Fetch, ...]
+    counts: Mapping[str, Any]
+    tables: tuple[Table, ...]
+    memory: Mapping[str, int]
+    writes: Mapping[str, int]
+
+    @property
+    def fetched(self) -> int:
+        """All bytes that come over the network."""
+        return sum(fetch.bytes for fetch in self.fetches)
+
+    @property
+    def written(self) -> int:
+        """All bytes of the output."""
+        return sum(self.writes.values())
+
+    def disks(self, target: Path) -> list[Disk]:
+        """Tell whether the output's disk and the cache's have room.
+
+        Args:
+            target: The folder to write. What it holds now is kept until the end, so it frees none.
+        """
+        needs = [("output", target.resolve(), self.written)]
+        if self.fetches:
+            needs += [
+                (purpose, folder, sum(f.bytes for f in self.fetches if (f.tensor is None) == whole))
+                for purpose, folder, whole in _caches()
+            ]
+        merged: dict[int, Disk] = {}
+        for purpose, folder, needed in needs:
+            place = next(path for path in (folder, *folder.parents) if path.exists())
+            device, free = os.stat(place).st_dev, shutil.disk_usage(place).free
+            other = merged.get(device)
+            if other is None:
+                merged[device] = Disk(str(place), purpose, needed, free)
+            elif needed:
+                purposes = dict.fromkeys([*other.purpose.split(" and "), purpose])
+                both = " and ".join(purposes)
+                merged[device] = Disk(other.folder, both, other.needed + needed, free)
+        return list(merged.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return {
+            "fetch": {"bytes": self.fetched, "parts": [asdict(fetch) for fetch in self.fetches]},
+            "compute": {
+                "counts": dict(self.counts),
+                "tables": [asdict(table) for table in self.tables],
+                "memory": dict(self.memory),
+                "peak_memory": max(self.memory.values()),
+            },
+            "write": {"bytes": self.written, "groups": dict(self.writes)},
+        }
+
+
+def estimate(pair: Pair, recipe: Recipe, *, plan_only: bool = False) -> Estimate:
+    """Estimate a transplant from the headers and the vocabularies; nothing is loaded.
+
+    Args:
+        pair: The base and the donor.
+        recipe: What was asked for.
+        plan_only: Whether no weights are to be written.
+    """
+    tables = tuple(_tables(pair, recipe))
+    plan = _plan_bytes(pair, recipe)
+    return Estimate(
+        fetches=tuple(fetch for fetch in _fetches(pair, plan_only) if fetch.bytes),
+        counts=counts(pair.alignment),
+        tables=tables,
+        memory=_memory(pair, recipe, tables, plan_only),
+        writes={"plan": plan, "record": REPORTS} if plan_only else _writes(pair, tables, plan),
+    )
+
+
+def check_room(expected: Estimate, target: Path) -> None:
+    """Check that the disks have room, before anything is fetched or written.
+
+    Raises:
+        OutputError: If one has too little.
+    """
+    check_space(target, expected.written)
+    for disk in expected.disks(target):
+        if not disk.enough:
+            raise OutputError(
+                f"{disk.folder} ({disk.purpose}) needs about {disk.needed / 1e9:.1f} GB and its "
+                f"disk has {disk.free / 1e9:.1f} GB; free some space, or set HF_HOME to another "
+                "disk"
+            )
+
+
+def _tables(pair: Pair, recipe: Recipe) -> Iterator[Table]:
+    for name in pair.layout.tensors:
+        info = pair.base.info(name)
+        dtype = DTYPES.get(recipe.dtype or "", info.dtype)
+        shape = (pair.alignment.rows, *info.shape[1:])
+        size = math.prod(shape) * DTYPE_BITS[dtype] // 8
+        yield Table(name, dtype, info.shape, shape, info.end - info.begin, size)
+
+
+def _fetches(pair: Pair, plan_only: bool) -> Iterator[Fetch]:
+    base, donor = pair.base, pair.donor
+    if not plan_only:
+        for name in needed_files(base):
+            yield Fetch("base", name, None, 0 if base.files.whole(name) else base.files.size(name))
+    elif pair.donor_layout:  # such methods look at the base's rows too
+        yield from _ranges("base", base, {pair.layout.input, pair.layout.output})
+    if pair.donor_layout:
+        names = {pair.donor_layout.input}
+        names |= set() if pair.layout.tied else {pair.donor_layout.output}
+        yield from _ranges("donor", donor, names)
+
+
+def _ranges(model: str, checkpoint: Checkpoint, names: Iterable[str]) -> Iterator[Fetch]:
+    for name in sorted(names):
+        shard = checkpoint.shard_of[name]
+        size = bytes_to_fetch(checkpoint.files, shard, name, checkpoint.header(shard))
+        yield Fetch(model, shard, name, size)
+
+
+def _caches() -> list[tuple[str, Path, bool]]:
+    """Where whole files and single tensors are kept."""
+    from huggingface_hub.constants import HF_ASSETS_CACHE, HF_HUB_CACHE
+
+    return [
+        ("cache", Path(HF_HUB_CACHE).expanduser().resolve(), True),
+        ("cache", Path(HF_ASSETS_CACHE).expanduser().resolve(), False),
+    ]
+
+
+def _weights(base: Checkpoint) -> int:
+    return sum(base.files.size(shard) for shard in base.shards)
+
+
+def _writes(pair: Pair, tables: tuple[Table, ...], plan: int) -> dict[str, int]:
+    base, donor = pair.base.files, pair.donor.files
+    weights = _weights(pair.base)
+    small = set(needed_files(pair.base)) - set(pair.base.shards) - TOKENIZER_FILES
+    return {
+        "vocabulary tensors": sum(table.bytes for table in tables),
+        "other tensors": weights - sum(table.old_bytes for table in tables),
+        "tokenizer": sum(donor.size(name) for name in donor.names & TOKENIZER_FILES),
+        "settings and other files": sum(base.size(name) for name in small),
+        "plan": plan,
+        "record and model card": REPORTS,
+    }
+
+
+def _plan_bytes(pair: Pair, recipe: Recipe) -> int:
+    """Bytes of the plan: eight for a weight with its column, eight for a row."""
+    alignment, roles = pair.alignment, 1 if pair.layout.tied else 2
+    method = recipe.methods["input"]
+    missing = len(alignment.missing)
+    k = getattr(method, "k", None)
+    pieces = sum(len(ids) for ids in alignment.pieces.values()) if k is None else 0
+    entries = len(alignment.used_base_ids) + alignment.rows
+    entries += len(alignment.anchors) + (k + 1) * missing if k is not None else pieces
+    dense = pair.base.info(pair.layout.input).shape[1] * missing * 4
+    per_role = 8 * (entries + alignment.rows) + (dense if recipe.method == "normal" else 0)
+    return alignment.rows + roles * per_role + REPORTS
+
+
+def _memory(
+    pair: Pair, recipe: Recipe, tables: tuple[Table, ...], plan_only: bool
+) -> dict[str, int]:
+    """Bytes at the peak of each stage, about; files that are read in place are not counted."""
+    base = pair.base
+    largest = max(table.bytes for table in tables)
+    width = base.info(pair.layout.input).shape[1]
+    anchors, missing = len(pair.alignment.anchors), len(pair.alignment.missing)
+    plan = RUNTIME + 2 * _plan_bytes(pair, recipe)
+    if pair.donor_layout:
+        donor_width = pair.donor.info(pair.donor_layout.input).shape[1]
+        # The anchors' rows as they are, off their mean, at unit norm; the missing ones' twice.
+        plan += 4 * (3 * anchors + 2 * missing) * donor_width + 4 * anchors * width + WORK
+    elif recipe.method == "normal":
+        plan += 4 * (len(pair.alignment.used_base_ids) + 2 * missing) * width
+    found = {"plan": plan}
+    if plan_only:
+        return found
+    found["write"] = RUNTIME + _plan_bytes(pair, recipe) + largest + WORK
+    weights = _weights(base) + sum(table.bytes - table.old_bytes for table in tables)
+    if recipe.verify:
+        found["verify"] = 2 * RUNTIME + weights
+    if recipe.eval is not None:
+        elements = sum(
+            math.prod(info.shape)
+            for shard in base.shards
+            for info in base.header(shard).tensors.values()
+        )
+        found["evaluate"] = RUNTIME + WORK + 4 * elements
+    return found

@@ -1,0 +1,94 @@
+"""A transplant looked at before it is made: what it would fetch, compute and write."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokswap.checkpoint.leftovers import leftovers
+from tokswap.checkpoint.source import Checkpoint
+from tokswap.checkpoint.target import check_target
+from tokswap.estimate import Disk, Estimate, estimate
+from tokswap.evaluation.measure import settle_window
+from tokswap.pair import open_pair
+from tokswap.pipeline import check_texts, default_out
+from tokswap.recipe import Recipe
+from tokswap.report.warnings import warnings_for
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a transplant would do.
+
+    Attributes:
+        out: The folder that would be written.
+        recipe: What was asked for.
+        estimate: What would be fetched, computed and written.
+        disks: The disks that would be written to.
+        leftovers: Folders that killed runs have left beside the target.
+        warnings: What the user should know.
+    """
+
+    out: Path
+    recipe: Recipe
+    estimate: Estimate
+    disks: tuple[Disk, ...]
+    leftovers: tuple[Path, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def enough(self) -> bool:
+        """Whether the disks have room."""
+        return all(disk.enough for disk in self.disks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return {
+            "dry_run": True,
+            "out": str(self.out),
+            "recipe": self.recipe.record(),
+            **self.estimate.to_dict(),
+            "disks": [
+                {
+                    "folder": disk.folder,
+                    "purpose": disk.purpose,
+                    "needed": disk.needed,
+                    "free": disk.free,
+                    "enough": disk.enough,
+                }
+                for disk in self.disks
+            ],
+            "enough_room": self.enough,
+            "leftovers": [str(path) for path in self.leftovers],
+            "warnings": list(self.warnings),
+        }
+
+
+def preview(recipe: Recipe, *, overwrite: bool = False, plan_only: bool = False) -> Preview:
+    """Tell what a transplant would fetch, compute and write; nothing is written but the cache.
+
+    Of remote models the settings, the tokenizers and the headers are fetched, no tensors.
+
+    Args:
+        recipe: What to do.
+        overwrite: Whether an earlier output of this program may be replaced.
+        plan_only: Whether only the plan is asked for.
+
+    Raises:
+        TokswapError: If the transplant would be refused.
+    """
+    target = Path(recipe.out or default_out(recipe)).expanduser()
+    sources = [Checkpoint.open(recipe.base_model), Checkpoint.open(recipe.donor)]
+    check_target(target, sources, overwrite=overwrite)
+    check_texts(recipe, target)
+    pair = open_pair(recipe)
+    if recipe.eval is not None:
+        settle_window([pair.base], recipe.eval.window, recipe.eval.stride)
+    expected = estimate(pair, recipe, plan_only=plan_only)
+    return Preview(
+        out=target,
+        recipe=recipe,
+        estimate=expected,
+        disks=tuple(expected.disks(target)),
+        leftovers=tuple(leftovers(target)),
+        warnings=tuple(warnings_for(pair, recipe)),
+    )
