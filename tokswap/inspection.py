@@ -9,7 +9,7 @@ from tokswap.checkpoint.source import Checkpoint
 from tokswap.errors import CheckpointError, NameUnknownError
 from tokswap.methods import DEFAULT, Role
 from tokswap.names import BUNDLED_FOLDER
-from tokswap.pair import new_rows, open_pair
+from tokswap.pair import find_overrides, new_rows, open_models, open_pair
 from tokswap.recipe import Recipe, make_recipe
 from tokswap.report.record import counts, missing_kinds, special_tokens
 from tokswap.vocabulary.align import Alignment, Kind, align
@@ -105,6 +105,7 @@ def inspect(
     plan: str | Path | None = None,
     method: str = DEFAULT,
     parameters: Mapping[str, Any] | None = None,
+    tokenizer: Mapping[str, Any] | None = None,
     text: str | Path | None = None,
 ) -> Inspection:
     """Compare two vocabularies; both may be bare tokenizers.
@@ -117,6 +118,7 @@ def inspect(
             solved anew by the method.
         method: The method to explain the token by, where there is no plan.
         parameters: Its settings.
+        tokenizer: What to change about the adopted vocabulary, as in a recipe.
         text: A text file to count tokens on; the bundled sample without it.
 
     Raises:
@@ -136,10 +138,21 @@ def inspect(
         lacking = [n for n, said in (("base", base_model), ("donor", donor)) if said is None]
         known = "the plan does not name them" if loaded else "give a plan that does"
         raise NameUnknownError(f"no {' and no '.join(lacking)} was given; name both, or {known}")
-    settings = {"base_model": base_model, "donor": donor, "method": method}
-    recipe = make_recipe(settings | {"parameters": dict(parameters or {})})
-    base, new = Checkpoint.open(base_model), Checkpoint.open(donor)
-    alignment = align(base.vocabulary, new.vocabulary, base_rows=new_rows(base), rows=new_rows(new))
+    names = {"base_model": base_model, "donor": donor, "method": method}
+    settings = {"parameters": dict(parameters or {}), "tokenizer": dict(tokenizer or {})}
+    recipe = make_recipe(names | settings)
+    base, new, _ = open_models(recipe)
+    # Tokens beyond the rows that a model has are not there, whatever its tokenizer says.
+    said = base.vocab_size if "config.json" in base.files.names else None
+    base_rows = said or len(base.vocabulary)
+    alignment = align(
+        base.vocabulary,
+        new.vocabulary,
+        base_rows=base_rows,
+        rows=new_rows(new, recipe.tokenizer.pad_to_multiple_of),
+        overrides=find_overrides(recipe, base.vocabulary, new.vocabulary, base_rows),
+        functions=recipe.tokenizer.known_functions,
+    )
     source = None
     if token is not None:
         source = _source(recipe, alignment, loaded, alignment.donor.find(token))

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tokswap.checkpoint.files import chat_template
+from tokswap.checkpoint.edited import EditedFiles
+from tokswap.checkpoint.files import chat_template, tokenizer_files
 from tokswap.checkpoint.layout import Layout, check_sizes, find_layout
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.checkpoint.tables import check_tokens, load_table
@@ -12,6 +13,7 @@ from tokswap.errors import MethodError, RecipeError, TokswapError
 from tokswap.methods import METHODS, Role
 from tokswap.recipe import Recipe
 from tokswap.vocabulary.align import Alignment, align
+from tokswap.vocabulary.bos import KeptBos, keep_bos
 from tokswap.vocabulary.tokens import Vocabulary
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ class Pair:
         layout: Where the base keeps its vocabulary.
         donor_layout: Where the donor keeps its vocabulary; None where no method asks for it.
         alignment: The new vocabulary against the base's.
+        kept_bos: What was added to the donor's tokenizer to keep the base's beginning of text.
     """
 
     base: Checkpoint
@@ -37,6 +40,7 @@ class Pair:
     layout: Layout
     donor_layout: Layout | None
     alignment: Alignment
+    kept_bos: KeptBos | None = None
 
     def tables(self) -> "Tables":
         """The tables to make a plan from, each loaded when a method asks for it."""
@@ -65,7 +69,7 @@ def open_pair(recipe: Recipe) -> Pair:
         MethodError: If the method needs weights that the donor does not have.
         TokswapError: If one of them cannot be had or is not supported.
     """
-    base, donor = Checkpoint.open(recipe.base_model), Checkpoint.open(recipe.donor)
+    base, donor, kept_bos = open_models(recipe)
     needs_donor = METHODS[recipe.method].needs_donor
     if needs_donor and not donor.has_weights and not donor.other_weights:
         others = ", ".join(name for name, kind in METHODS.items() if not kind.needs_donor)
@@ -95,9 +99,28 @@ def open_pair(recipe: Recipe) -> Pair:
             donor.vocabulary,
             base_rows=base_rows,
             rows=new_rows(donor, recipe.tokenizer.pad_to_multiple_of),
-            overrides=_overrides(recipe, base.vocabulary, donor.vocabulary, base_rows),
+            overrides=find_overrides(recipe, base.vocabulary, donor.vocabulary, base_rows),
+            functions=recipe.tokenizer.known_functions,
         ),
+        kept_bos=kept_bos,
     )
+
+
+def open_models(recipe: Recipe) -> tuple[Checkpoint, Checkpoint, KeptBos | None]:
+    """Open the base and the donor of a recipe, the donor's tokenizer as the recipe wants it.
+
+    Returns:
+        The base, the donor, and what was added to the donor to keep the base's beginning of text.
+
+    Raises:
+        RecipeError: If the base's beginning of text cannot be kept.
+        TokswapError: If one of them cannot be had or is not supported.
+    """
+    base, donor = Checkpoint.open(recipe.base_model), Checkpoint.open(recipe.donor)
+    if recipe.tokenizer.bos == "donor":
+        return base, donor, None
+    kept = keep_bos(base.vocabulary, donor.vocabulary, tokenizer_files(donor.files))
+    return base, Checkpoint(EditedFiles(donor.files, kept.contents)), kept
 
 
 def new_rows(donor: Checkpoint, multiple: int | None = None) -> int:
@@ -113,10 +136,10 @@ def new_rows(donor: Checkpoint, multiple: int | None = None) -> int:
     return rows if multiple is None else -(-rows // multiple) * multiple
 
 
-def _overrides(
+def find_overrides(
     recipe: Recipe, base: Vocabulary, donor: Vocabulary, base_rows: int
 ) -> Mapping[int, list[int]]:
-    """Find the tokens that the recipe's overrides name.
+    """Find the tokens that the recipe's overrides name, the base's by donor id.
 
     Raises:
         RecipeError: If there are no such tokens; the message names all of them.

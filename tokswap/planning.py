@@ -76,17 +76,19 @@ def make_plan(
 
     def plan_of(role: Role) -> RolePlan:
         problem = tables.problem(role, alignment, missing, seed=seed, device=device)
-        return _role_plan(problem, methods[role])
+        split = {} if tables.tied or role == "output" else alignment.input_source
+        return _role_plan(problem, methods[role], split)
 
     roles: dict[Role, RolePlan] = {"input": plan_of("input")}
     if not tables.tied:
         reads_tables = methods["output"].needs_donor or len(roles["input"].dense_ids)
         alike = methods["input"] == methods["output"] and not reads_tables
+        alike = alike and not alignment.input_source
         roles["output"] = roles["input"] if alike else plan_of("output")
     return Plan(roles, torch.from_numpy(alignment.kind.copy()), dict(about or {}))
 
 
-def _role_plan(problem: Problem, method: Method) -> RolePlan:
+def _role_plan(problem: Problem, method: Method, split: Mapping[int, int]) -> RolePlan:
     alignment, rows = problem.alignment, problem.alignment.rows
     averages = _mean_of(alignment.used_base_ids.tolist(), alignment.base_rows)
     filled = method.fill(problem) if problem.ids else None
@@ -96,6 +98,7 @@ def _role_plan(problem: Problem, method: Method) -> RolePlan:
     columns = alignment.base_rows + len(averages)
 
     source = alignment.source.copy()
+    source[list(split)] = list(split.values())
     no_source = (source < 0) & np.isin(alignment.kind, (Kind.UNMATCHED, Kind.UNUSED))
     source[no_source] = problem.mean_column
     weights = SparseRows.selection(torch.from_numpy(source), columns)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from tokswap.errors import RecipeError
 from tokswap.methods import DEFAULT, METHODS, Method, Role
 from tokswap.names import near
+from tokswap.vocabulary.functions import FUNCTIONS, with_tokens
 from tokswap.yaml_text import read_mapping, with_setting
 
 PLAIN_WORDS = {
@@ -49,6 +50,22 @@ class TokenOverride(_Part):
         return [] if self.source == "zero" else [self.source]
 
 
+def _as_list(said: Any) -> Any:
+    return [said] if isinstance(said, str) else said
+
+
+def _function_tokens(said: Any) -> Any:
+    if isinstance(said, bool):
+        return {} if said else None
+    functions = said if isinstance(said, dict) else {}
+    if unknown := [str(name) for name in functions if name not in FUNCTIONS]:
+        raise ValueError(
+            f"{unknown[0]!r} is no function{near(unknown[0], list(FUNCTIONS))} "
+            f"(known: {', '.join(FUNCTIONS)})"
+        )
+    return {name: _as_list(tokens) for name, tokens in functions.items()} if functions else said
+
+
 class TokenizerPart(_Part):
     """What to change about the adopted vocabulary."""
 
@@ -58,10 +75,20 @@ class TokenizerPart(_Part):
     pad_to_multiple_of: int | None = Field(
         default=None, gt=0, description="round the number of rows up to a multiple of this"
     )
+    bos: Literal["donor", "keep"] = Field(
+        default="donor",
+        description="`keep` begins texts with the base's token where the donor has none",
+    )
+    functions: Annotated[dict[str, list[str]] | None, BeforeValidator(_function_tokens)] = Field(
+        default_factory=dict,
+        description="special tokens by what they are for (turn_start, turn_end …), beside those "
+        "that are known; or false to match none so",
+    )
 
-
-def _as_list(said: Any) -> Any:
-    return [said] if isinstance(said, str) else said
+    @property
+    def known_functions(self) -> Mapping[str, Sequence[str]]:
+        """Special tokens by what they are for; empty where none are to be matched so."""
+        return {} if self.functions is None else with_tokens(self.functions)
 
 
 class EvalPart(_Part):

@@ -88,7 +88,9 @@ def verify(
     Raises:
         VerificationError: If something is not what it should be; the message says what.
     """
-    source = pair.alignment.source
+    source = pair.alignment.source.copy()
+    if not pair.layout.tied:
+        source[list(pair.alignment.input_source)] = -1  # two tables, two sources
     request = {
         "folder": str(folder),
         "base": str(pair.base.files.path("config.json").parent),

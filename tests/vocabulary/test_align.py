@@ -129,7 +129,7 @@ def test_gpt2_as_donor_keeps_the_end_of_text(real: Load) -> None:
     for name in ("llama2", "llama3"):
         found = of(real(name), real("gpt2"))
         assert found.source[50_256] == real(name).roles["eos"]
-        assert found.reasons[50_256] == "role eos"
+        assert found.reasons[50_256].startswith("role eos")
 
 
 def test_gpt2_as_donor_of_a_base_that_never_ends(make: Make, real: Load) -> None:

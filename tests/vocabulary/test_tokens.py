@@ -50,8 +50,8 @@ def test_a_token_with_a_role_is_special_though_it_is_not_marked(make: Make) -> N
 
 
 def test_an_ordinary_added_token_is_matched_as_it_stands(make: Make) -> None:
-    level = make({"a": 0, "Ġx y": 3}, added=["Ġx y"], alphabet="byte-level")
-    assert level.spelling == (b"a", None, None, "Ġx y".encode())
+    level = make({"a": 0, "Ġx y": 1}, added=["Ġx y"], alphabet="byte-level")
+    assert level.spelling == (b"a", "Ġx y".encode())
     assert make(["a", "▁▁"], added=["▁▁"]).spelling[1] == b"  "
 
 
@@ -60,6 +60,36 @@ def test_gaps_between_ids_are_no_tokens(make: Make) -> None:
     assert len(vocabulary) == 4
     assert vocabulary.spelling == (b"a", None, None, b"b")
     assert vocabulary.strings == ("a", "", "", "b")
+
+
+@pytest.mark.parametrize(
+    ("model", "added"),
+    [
+        ({"a": 0, "b": 1}, {"<x>": 2, "<y>": 5}),  # a gap between added tokens
+        ({"a": 0, "b": 7}, {"<x>": 8, "<y>": 9}),  # a gap in the model's
+        ({"a": 0}, {"<x>": 4, "<y>": 1}),  # out of order
+        ({"a": 0, "<x>": 1, "b": 2}, {"<x>": 1, "<y>": 9}),  # one is the model's too
+    ],
+)
+def test_added_tokens_have_the_ids_that_texts_hold(
+    model: dict[str, int], added: dict[str, int], make: Make, tmp_path: Path
+) -> None:
+    said = dict(make(model).specification)
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+    said["added_tokens"] = [{"id": n, "content": token, **flags} for token, n in added.items()]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(said), encoding="utf-8")
+    files = {"tokenizer.json": tmp_path / "tokenizer.json"}
+    vocabulary = load_vocabulary(files, name="added")
+    ids = {token: vocabulary.backend.encode(token).ids for token in added}
+    assert ids == {token: [vocabulary.by_string[token]] for token in added}
+    assert ids == {token: [number] for token, number in vocabulary.added_ids.items()}
+    assert vocabulary.moved == [token for token, number in added.items() if ids[token] != [number]]
+    assert vocabulary.moved
+
+
+def test_no_real_tokenizer_has_moved_ids(real: Small) -> None:
+    for name in ("llama3", "mistral-nemo", "qwen", "gpt2", "llama2", "mistral-v3"):
+        assert not real(name).moved
 
 
 def test_the_unknown_token_of_each_model_is_special(small: Small) -> None:

@@ -58,6 +58,7 @@ def inspect_command(
         plan=plan,
         method=asked.method,
         parameters=asked.parameters,
+        tokenizer=asked.tokenizer.model_dump(),
         text=text,
     )
     if json_output:

@@ -44,6 +44,13 @@ def transplant_command(
     seed: Annotated[int | None, typer.Option(help="Seed of methods that draw at random.")] = None,
     device: Device = None,
     text: Texts = None,
+    bos: Annotated[
+        str | None,
+        typer.Option(
+            metavar="donor|keep",
+            help="keep: begin texts with the base's BOS where the donor has none. Default: donor.",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     plan_only: PlanOnly = False,
     dry_run: DryRun = False,
@@ -71,6 +78,7 @@ def transplant_command(
         "seed": seed,
         "device": device,
         "out": out,
+        "tokenizer": None if bos is None else {"bos": bos},
         "eval": False if no_eval else ({"text": [str(path) for path in text]} if text else None),
         "verify": False if no_verify else None,
     }

@@ -77,6 +77,7 @@ def make_record(recipe: Recipe, pair: Pair, hashes: Mapping[str, str]) -> dict[s
         "versions": versions(),
         "counts": counts(pair.alignment),
         "tied": pair.layout.tied,
+        "kept_bos": pair.kept_bos.to_dict() if pair.kept_bos else None,
         "revisions": {"base": base.files.revision, "donor": donor.files.revision},
         "sha256": {
             "base tokenizer.json": base.vocabulary.sha256,

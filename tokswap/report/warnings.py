@@ -2,6 +2,7 @@
 
 from tokswap.pair import Pair
 from tokswap.recipe import Recipe
+from tokswap.vocabulary.bos import opening
 from tokswap.vocabulary.kinds import digit_scheme
 
 
@@ -15,10 +16,11 @@ def warnings_for(pair: Pair, recipe: Recipe) -> list[str]:
             f"the base reads numbers in {schemes[0]}, the donor in {schemes[1]}: arithmetic will "
             "suffer, whatever the method"
         )
-    if "bos" in base.roles and "bos" not in donor.roles:
+    begins = opening(base)
+    if "bos" in base.roles and base.roles["bos"] in begins and not opening(donor):
         found.append(
             f"the base begins each text with {base.strings[base.roles['bos']]} and the donor's "
-            "tokenizer has no such token"
+            "tokenizer begins it with nothing; `--bos keep` adds the base's token to it"
         )
     if recipe.method == "zero" and len(pair.alignment.missing):
         found.append("zero rows in the head have logit 0, which can outrank real tokens")
@@ -31,4 +33,18 @@ def warnings_for(pair: Pair, recipe: Recipe) -> list[str]:
     beyond = sum(source >= pair.alignment.base_rows for source in base.ids.values())
     if beyond:
         found.append(f"{beyond} base tokens have no row in the base's tables and are not used")
+    if pair.donor_layout is not None:
+        rows = pair.donor.info(pair.donor_layout.input).shape[0]
+        lacking = [n for n in pair.alignment.missing if n >= rows]
+        if lacking:
+            found.append(
+                f"{len(lacking)} donor tokens have no row in the donor's tables ({rows} rows), "
+                f"among them {donor.show(int(lacking[0]))}; their rows are made of their pieces"
+            )
+    found += [
+        f"{len(moved)} added tokens of {vocabulary.name}, among them {moved[0]}, get other ids "
+        "from the tokenizers library than tokenizer.json says; the library's are used"
+        for vocabulary in (base, donor)
+        if (moved := vocabulary.moved)
+    ]
     return found

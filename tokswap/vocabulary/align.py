@@ -1,15 +1,16 @@
 """Which token of the base each row of the new vocabulary comes from, and which have none."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tokswap.vocabulary.functions import FUNCTIONS, match_function
 from tokswap.vocabulary.pieces import cut
-from tokswap.vocabulary.special import match_special
+from tokswap.vocabulary.special import match_special, openers
 from tokswap.vocabulary.tokens import Vocabulary
 
 Ids = NDArray[np.int64]
@@ -44,6 +45,8 @@ class Alignment:
         source: (T,) int64, the base row that a new row copies, or -1.
         reasons: Why each special token has the source it has, by donor id.
         overrides: Base ids whose mean makes the row of an overridden token; empty for zeros.
+        input_source: By donor id, the base row that the embedding copies instead of ``source``
+            where the base has a table for each role.
     """
 
     base: Vocabulary
@@ -53,6 +56,7 @@ class Alignment:
     source: Ids
     reasons: Mapping[int, str]
     overrides: Mapping[int, Sequence[int]]
+    input_source: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -112,12 +116,14 @@ def align(
     base_rows: int,
     rows: int,
     overrides: Mapping[int, Sequence[int]] | None = None,
+    functions: Mapping[str, Sequence[str]] = FUNCTIONS,
 ) -> Alignment:
     """Find where each row of the new vocabulary comes from.
 
-    Ordinary tokens are matched by their bytes, special tokens by role, then by string; what the
-    user overrides has the last word. Ids without a token take the base's own rows without a
-    token, in order, so that a base transplanted onto its own tokenizer is the same model.
+    Ordinary tokens are matched by their bytes, special tokens by role, then by string, then by
+    what they are for; what the user overrides has the last word. Ids without a token take the
+    base's own rows without a token, in order, so that a base transplanted onto its own tokenizer is
+    the same model.
 
     Args:
         base: The base's vocabulary.
@@ -125,6 +131,7 @@ def align(
         base_rows: S, rows of the base's tables; tokens beyond them have no row.
         rows: T, rows of the new tables, at least ``len(donor)``.
         overrides: By donor id, the base ids whose mean makes its row; an empty list is zeros.
+        functions: Special tokens by what they are for; empty to match none so.
 
     Raises:
         ValueError: If ``rows`` is less than the donor's ids need, or an override names an id that
@@ -145,28 +152,42 @@ def align(
             kind[number] = Kind.SHARED if shared else Kind.MISSING
             source[number] = found if shared else -1
 
+    base_roles = roles_with_rows(base, base_rows)
+    added = {string: n for string, n in base.added_ids.items() if n < base_rows}
     matches = match_special(
         donor.roles,
         {number: donor.strings[number] for number in sorted(donor.special)},
-        roles_with_rows(base, base_rows),
+        base_roles,
         {string: n for string, n in base.special_ids.items() if n < base_rows},
         strings_first=base.sha256 == donor.sha256,
+        functions=functions,
+        base_added=added,
     )
+    for string, number in donor.added_ids.items():
+        # Added tokens that are text to the tokenizer may have a function all the same.
+        if kind[number] == Kind.MISSING:
+            alike = match_function(string, functions, added, base_roles)
+            if alike is not None:
+                matches[number] = alike
     reasons = {}
     for number, (found_special, reason) in matches.items():
         kind[number] = Kind.UNMATCHED if found_special is None else Kind.SPECIAL
         source[number] = -1 if found_special is None else found_special
         reasons[number] = reason
 
+    input_source = {} if base.sha256 == donor.sha256 else openers(donor.roles, base_roles)
+    for number, begin in input_source.items():
+        reasons[number] += f"; as input of an untied base {base.strings[begin]}"
     for number in overrides:
         kind[number], source[number] = Kind.OVERRIDE, -1
+        input_source.pop(number, None)
         if number in reasons:
             reasons[number] = "override"
 
     spare = [n for n in range(base_rows) if n >= len(base) or base.spelling[n] is None]
     unused = np.flatnonzero(kind == Kind.UNUSED)
     source[unused[: len(spare)]] = spare[: len(unused)]
-    return Alignment(base, donor, base_rows, kind, source, reasons, overrides)
+    return Alignment(base, donor, base_rows, kind, source, reasons, overrides, input_source)
 
 
 def _counterpart(base: Vocabulary, spelling: bytes, string: str) -> int:

@@ -1,17 +1,19 @@
 """Special tokens: which role each plays, and which base token it takes its row from."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tokswap.errors import VocabularyError
+from tokswap.vocabulary.functions import FUNCTIONS, match_function
 
 ROLES = ("eos", "bos", "pad", "sep", "cls", "mask", "unk")
 """Roles, the weightiest first: a token with several roles is matched by the first of them.
 
 The end of text comes first because a model that has learnt to stop must stop: a token that both
-opens and closes a text (GPT-2's ``<|endoftext|>``) takes the row of the base's end of text.
+opens and closes a text (GPT-2's ``<|endoftext|>``) takes the row of the base's end of text. Where
+the base has a table for each role, its embedding is another matter: see :func:`openers`.
 """
 
 STAND_INS = {"bos": "cls", "cls": "bos", "eos": "sep", "sep": "eos"}
@@ -83,8 +85,10 @@ def match_special(
     base_strings: Mapping[str, int],
     *,
     strings_first: bool = False,
+    functions: Mapping[str, Sequence[str]] = FUNCTIONS,
+    base_added: Mapping[str, int] | None = None,
 ) -> dict[int, tuple[int | None, str]]:
-    """Match each special token of the donor with a base token: by role, then by string.
+    """Match each special token of the donor with a base token: by role, string, then function.
 
     Args:
         roles: The donor's token id by role.
@@ -93,6 +97,9 @@ def match_special(
         base_strings: Ids of the base's special tokens by string.
         strings_first: Whether a token of the same string beats one of the same role, as it must
             where both have the same tokenizer and give its tokens different roles.
+        functions: Tokens by what they are for; empty to match by role and string alone.
+        base_added: Ids of the base's added tokens that are text to its tokenizer; they are matched
+            by function too, for many families write ``<tool_call>`` so.
 
     Returns:
         For each donor id, the base id (None where the base has no counterpart) and the reason.
@@ -103,6 +110,11 @@ def match_special(
     for number, string in strings.items():
         found[number] = (None, "no counterpart")
         kept_from = _only_open(base_roles) if number == eos else set()
+        alike = match_function(
+            string, functions, {**(base_added or {}), **base_strings}, base_roles
+        )
+        if alike is not None and alike[0] not in kept_from:
+            found[number] = alike
         same = base_strings.get(string)
         if same is not None and same not in kept_from:
             found[number] = (same, "string")
@@ -114,6 +126,26 @@ def match_special(
                 found[number] = (base_roles[role], f"role {role}")
                 break
     return found
+
+
+def openers(roles: Mapping[str, int], base_roles: Mapping[str, int]) -> dict[int, int]:
+    """Find the donor's tokens that open a text and close it too, which the base's do not.
+
+    As input such a token nearly always stands at the beginning, where models park the attention
+    that they have no use for; so its embedding is the base's beginning of text, and its head row
+    the end. Both at once need a table for each role.
+
+    Returns:
+        The base id of the beginning of text, by donor id.
+    """
+    opens, closes = (
+        next((roles[role] for role in names if role in roles), None)
+        for names in (("bos", "cls"), ("eos", "sep"))
+    )
+    begin = base_roles.get("bos", base_roles.get("cls"))
+    if opens is None or opens != closes or begin is None or begin not in _only_open(base_roles):
+        return {}
+    return {opens: begin}
 
 
 def _only_open(base_roles: Mapping[str, int]) -> set[int]:

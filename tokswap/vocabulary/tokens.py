@@ -7,7 +7,7 @@ Everything is read from tokenizer.json and the small files beside it. Nothing is
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -100,6 +100,18 @@ class Vocabulary:
         return found
 
     @cached_property
+    def added_ids(self) -> Mapping[str, int]:
+        """Ids of the added tokens by their strings, special ones and text."""
+        added = (token["content"] for token in self.specification.get("added_tokens") or [])
+        return {string: self.by_string[string] for string in added if string in self.by_string}
+
+    @property
+    def moved(self) -> list[str]:
+        """The added tokens whose ids in tokenizer.json are not those that they get."""
+        said = self.specification.get("added_tokens") or []
+        return [t["content"] for t in said if self.by_string.get(t["content"]) != t["id"]]
+
+    @cached_property
     def by_string(self) -> Mapping[str, int]:
         """Ids of all tokens by the strings that tokenizer.json writes."""
         return {string: number for number, string in enumerate(self.strings) if string}
@@ -164,7 +176,7 @@ def load_vocabulary(
         table = _model_tokens(model)
         spelt = {number: spell(string) for string, number in table.items()}
         strings = {number: string for string, number in table.items()}
-        added = {int(token["id"]): token for token in specification.get("added_tokens") or []}
+        added = _added_tokens(specification.get("added_tokens") or [], table)
         for number, token in added.items():
             strings[number] = token["content"]
             # An added token is matched in the text as it stands, so a byte-level alphabet does not
@@ -217,6 +229,22 @@ def _model_tokens(model: Mapping[str, Any]) -> dict[str, int]:
     if isinstance(vocab, list):  # Unigram: [token, score] in the order of ids
         return {token: number for number, (token, _score) in enumerate(vocab)}
     return {str(token): int(number) for token, number in vocab.items()}
+
+
+def _added_tokens(
+    said: Sequence[Mapping[str, Any]], table: Mapping[str, int]
+) -> dict[int, Mapping[str, Any]]:
+    """Number the added tokens as the tokenizers library does, which is what texts will hold.
+
+    It gives a token that the model lacks the next id, whatever id stands beside it, so that gaps
+    between added tokens close.
+    """
+    ids: dict[str, int] = {}
+    for token in said:
+        string = token["content"]
+        following = max(max(ids.values(), default=-1) + 1, len(table))
+        ids.setdefault(string, table.get(string, following))
+    return {ids[token["content"]]: token for token in said}
 
 
 def _unknown(model: Mapping[str, Any], table: Mapping[str, int]) -> set[int]:
