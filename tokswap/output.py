@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokswap.checkpoint.files import chat_template, tokenizer_files
+from tokswap.checkpoint.layout import VocabTensor
 from tokswap.checkpoint.settings import patch_settings
 from tokswap.checkpoint.writer import (
     Replacement,
@@ -59,45 +60,47 @@ def write_folder(
 def _replacements(
     pair: Pair, plan: Plan, recipe: Recipe, hashes: dict[str, str]
 ) -> dict[str, Replacement]:
-    layout, rows = pair.layout, plan.rows
-    roles: dict[str, Role] = {layout.input: "input"}
-    roles |= dict.fromkeys(layout.copies, "input")
-    if layout.output != layout.input:
-        roles[layout.output] = "output"
-    if layout.bias:
-        roles[layout.bias] = "output"
     replacements = {}
-    for name, role in roles.items():
-        info = pair.base.info(name)
-        replacements[name] = Replacement(
+    for tensor in pair.layout.tensors:
+        info = pair.base.info(tensor.name)
+        shape = (*info.shape[: tensor.axis], plan.rows, *info.shape[tensor.axis + 1 :])
+        replacements[tensor.name] = Replacement(
             dtype=SAFETENSORS_TYPE.get(recipe.dtype or "", info.dtype),
-            shape=(rows, *info.shape[1:]),
-            make=partial(_new_tensor, pair, plan, name, role, recipe.dtype, hashes),
+            shape=shape,
+            make=partial(_new_tensor, pair, plan, tensor, recipe.dtype, hashes),
         )
     return replacements
 
 
 def _new_tensor(
-    pair: Pair, plan: Plan, name: str, role: Role, dtype: str | None, hashes: dict[str, str]
+    pair: Pair, plan: Plan, tensor: VocabTensor, dtype: str | None, hashes: dict[str, str]
 ) -> "Tensor":
     import torch
 
+    name, axis = tensor.name, tensor.axis
     table = pair.base.load(name)
-    if dtype is None:
-        tensor = plan.apply(table, role)
-    else:
-        # Combined in the wider type, so that nothing is rounded twice.
-        new = getattr(torch, dtype)
-        tensor = plan.apply(table.to(torch.promote_types(table.dtype, new)), role).to(new)
+    new = getattr(torch, dtype) if dtype else table.dtype
+    # Combined in the wider type, so that nothing is rounded twice.
+    made = _apply(plan, table.to(torch.promote_types(table.dtype, new)), tensor.role, axis).to(new)
     # A copied row may hold what it likes, unless it was converted.
     checked = torch.arange(plan.rows) if dtype else (plan.kind == Kind.MISSING).nonzero()[:, 0]
+    rows = made.movedim(axis, 0)
     starts = range(0, len(checked), ROWS_AT_ONCE)
-    if not all(bool(tensor[checked[n : n + ROWS_AT_ONCE]].isfinite().all()) for n in starts):
-        raise OutputError(
-            f"the new {name} holds numbers beyond {tensor.dtype}; choose a wider dtype"
-        )
-    hashes[name] = hashlib.sha256(tensor_bytes(tensor)).hexdigest()
-    return tensor
+    if not all(bool(rows[checked[n : n + ROWS_AT_ONCE]].isfinite().all()) for n in starts):
+        raise OutputError(f"the new {name} holds numbers beyond {made.dtype}; choose a wider dtype")
+    hashes[name] = hashlib.sha256(tensor_bytes(made)).hexdigest()
+    return made
+
+
+def _apply(plan: Plan, table: "Tensor", role: Role, axis: int) -> "Tensor":
+    """Apply a plan along any axis of a tensor."""
+    if axis == 0 and table.dim() <= 2:
+        return plan.apply(table, role)
+    rows = table.movedim(axis, 0)
+    wide = rows.reshape(len(rows), -1)
+    # A single column is a bias: rows that the plan holds as they are say nothing of it.
+    made = plan.apply(wide[:, 0] if wide.shape[1] == 1 else wide, role)
+    return made.reshape(-1, *rows.shape[1:]).movedim(0, axis).contiguous()
 
 
 def _write_settings(folder: Path, pair: Pair) -> list[str]:

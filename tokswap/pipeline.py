@@ -227,7 +227,7 @@ def _bytes_needed(pair: Pair) -> int:
     """Estimate the output's size: the base's weights with the new rows, and room for the rest."""
     weights = sum(pair.base.files.path(shard).stat().st_size for shard in pair.base.shards)
     rows = pair.alignment.rows / pair.alignment.base_rows - 1
-    tables = sum(pair.base.info(n).end - pair.base.info(n).begin for n in pair.layout.tensors)
+    tables = sum(pair.base.info(n).end - pair.base.info(n).begin for n in pair.layout.names)
     return int(weights + max(rows, 0) * tables) + (64 << 20)
 
 

@@ -92,7 +92,7 @@ def verify(
     request = {
         "folder": str(folder),
         "base": str(pair.base.files.path("config.json").parent),
-        "tensors": list(pair.layout.tensors),
+        "tensors": [[tensor.name, tensor.axis] for tensor in pair.layout.tensors],
         "same_dtype": same_dtype,
         "specials": [
             pair.donor.vocabulary.strings[n] for n in sorted(pair.donor.vocabulary.special)
@@ -213,8 +213,9 @@ def _row_faults(folder: Path, request: dict[str, Any]) -> Iterator[str]:
 
     written, base = Checkpoint.open(str(folder)), Checkpoint.open(request["base"])
     new, old = torch.tensor(request["copied"], dtype=torch.int64).reshape(-1, 2).unbind(1)
-    for name in request["tensors"]:
-        rows, wanted = written.load(name), base.load(name)[old]
+    for name, axis in request["tensors"]:
+        rows, table = (source.load(name).movedim(axis, 0) for source in (written, base))
+        wanted = table[old]
         if len(rows) != request["rows"]:
             yield f"{name} has {len(rows)} rows instead of {request['rows']}"
             continue

@@ -8,7 +8,7 @@ those that are stored, which differ from the modules' by a prefix at times.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.errors import CheckpointError
@@ -24,30 +24,48 @@ FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 @dataclass(frozen=True)
+class VocabTensor:
+    """One stored tensor with an entry for each token of the vocabulary.
+
+    Attributes:
+        name: Its stored name.
+        role: The role whose plan its entries follow: ``input`` where it is looked up by the tokens
+            that are read, ``output`` where it scores the tokens that may come next.
+        axis: The dimension with one entry for each token.
+        rows: Stored size of that dimension: S, or less in a table that ends early.
+    """
+
+    name: str
+    role: Literal["input", "output"]
+    axis: int
+    rows: int
+
+
+@dataclass(frozen=True)
 class Layout:
     """The vocabulary's tensors of one checkpoint, by their stored names.
 
     Attributes:
-        input: The embedding, (S, D).
+        input: The embedding, (S, D): the table that methods read for the role ``input``.
         output: The head, (S, D); the same name as ``input`` where the head is tied to it.
-        copies: Other stored copies of the embedding (a tied head that was stored all the same).
-        bias: The head's bias, (S,), or None.
-        tied: Whether one table serves both roles.
+        tensors: All stored tensors that a change of vocabulary replaces, these two first.
         unsaid: Settings about the vocabulary that config.json leaves to transformers' defaults.
     """
 
     input: str
     output: str
-    copies: tuple[str, ...]
-    bias: str | None
-    tied: bool
+    tensors: tuple[VocabTensor, ...]
     unsaid: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def tensors(self) -> tuple[str, ...]:
-        """Stored names of all tensors that have a row for each token."""
-        names = (self.input, self.output, *self.copies, self.bias)
-        return tuple(dict.fromkeys(name for name in names if name))
+    def tied(self) -> bool:
+        """Whether one table serves both roles."""
+        return self.input == self.output
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Stored names of all of them."""
+        return tuple(tensor.name for tensor in self.tensors)
 
 
 def find_layout(checkpoint: Checkpoint) -> Layout:
@@ -85,15 +103,21 @@ def find_layout(checkpoint: Checkpoint) -> Layout:
     tied = output_name is None or (
         said_tied and (not separate or _same(checkpoint, input_name, output_name))
     )
+    roles: dict[str, Literal["input", "output"]] = {input_name: "input"}
+    if output_name and separate:
+        roles[output_name] = "input" if tied else "output"
+    if bias:
+        roles[bias] = "output"
     layout = Layout(
         input=input_name,
         output=input_name if tied or output_name is None else output_name,
-        copies=(output_name,) if tied and separate and output_name else (),
-        bias=bias,
-        tied=tied,
+        tensors=tuple(
+            VocabTensor(name, role, axis=0, rows=checkpoint.info(name).shape[0])
+            for name, role in roles.items()
+        ),
         unsaid=_unsaid(checkpoint, model.config),
     )
-    for name in layout.tensors:
+    for name in layout.names:
         if checkpoint.info(name).dtype not in FLOATS:
             raise CheckpointError(
                 f"{checkpoint.name} stores {name} as {checkpoint.info(name).dtype}; quantised "
@@ -117,7 +141,7 @@ def check_sizes(checkpoint: Checkpoint, layout: Layout) -> int:
             f"{checkpoint.name}: {layout.input} has the shape {shape}; an embedding has two "
             "dimensions, fetch it again"
         )
-    for name in layout.tensors:
+    for name in layout.names:
         if checkpoint.info(name).shape[:1] != shape[:1]:
             raise CheckpointError(
                 f"{checkpoint.name}: {name} has the shape {checkpoint.info(name).shape} and "
@@ -138,7 +162,7 @@ def check_sizes(checkpoint: Checkpoint, layout: Layout) -> int:
         name: info.shape
         for shard in checkpoint.shards
         for name, info in checkpoint.header(shard).tensors.items()
-        if name not in layout.tensors and sizes & set(info.shape)
+        if name not in layout.names and sizes & set(info.shape)
     }
     if suspects:
         # Some other size may just be the same number: such tensors do not grow with a vocabulary.
