@@ -112,7 +112,7 @@ def test_an_unknown_tensor_of_the_vocabularys_size_is_refused_by_name(save: Save
     rewrite(folder, lambda tensors: tensors | {"model.freq_map": torch.zeros(3, 37)})
     with pytest.raises(
         CheckpointError,
-        match=r"model\.freq_map \(3, 37\) has .* size.*--drop-tensor model.freq_map",
+        match=r"model\.freq_map \(3, 37\) has .* size.*--drop-tensor model",
     ):
         of(folder)
 
@@ -162,7 +162,7 @@ def test_the_user_says_what_becomes_of_unknown_tensors(save: Save) -> None:
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ({"keep": ["a.mop"]}, r"stores no tensor 'a\.mop' \(did you mean 'a\.map'\?\)"),
+        ({"keep": ["a.mop"]}, r"stores no tensor .a\.mop.; did you mean .a\.map.\?; name one"),
         ({"keep": ["a.map"], "drop": ["a.map"]}, r"a\.map is to be both kept and dropped"),
         ({"drop": [EMBED]}, rf"{EMBED} is a table that every transplant replaces"),
         ({"keep": [HEAD]}, rf"{HEAD} is a table that every transplant replaces"),
