@@ -191,12 +191,12 @@ def check_room(expected: Estimate, target: Path) -> None:
 
 
 def _tables(pair: Pair, recipe: Recipe) -> Iterator[Table]:
-    for name in pair.layout.tensors:
-        info = pair.base.info(name)
+    for tensor in pair.layout.tensors:
+        info, axis = pair.base.info(tensor.name), tensor.axis
         dtype = DTYPES.get(recipe.dtype or "", info.dtype)
-        shape = (pair.alignment.rows, *info.shape[1:])
+        shape = (*info.shape[:axis], pair.alignment.rows, *info.shape[axis + 1 :])
         size = math.prod(shape) * DTYPE_BITS[dtype] // 8
-        yield Table(name, dtype, info.shape, shape, info.end - info.begin, size)
+        yield Table(tensor.name, dtype, info.shape, shape, info.end - info.begin, size)
 
 
 def _fetches(pair: Pair, plan_only: bool) -> Iterator[Fetch]:

@@ -81,12 +81,12 @@ def open_pair(recipe: Recipe) -> Pair:
         raise RecipeError(
             f"chat_template: {base.name!r} has no single chat template to keep; use donor or none"
         )
-    layout = find_layout(base)
+    layout = find_layout(base, recipe.tensors.keep, recipe.tensors.drop)
     base_rows = check_sizes(base, layout)
     check_tokens(base, layout.input)
     if "generation_config.json" in base.files.names:
         base.read_json("generation_config.json")  # which is patched in the end
-    donor_layout = find_layout(donor) if needs_donor else None
+    donor_layout = find_layout(donor, tables_only=True) if needs_donor else None
     if donor_layout:
         check_tokens(donor, donor_layout.input)
     return Pair(

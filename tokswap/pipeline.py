@@ -242,7 +242,7 @@ def _bring_base(pair: Pair, clock: "_Clock") -> None:
     """
     if pair.base.location.kind == "hub":
         clock.time("fetch", lambda: pair.base.files.fetch(needed_files(pair.base)))
-    for name in pair.layout.tensors:
+    for name in pair.layout.names:
         clock.time("align", partial(load_table, pair.base, name))
 
 

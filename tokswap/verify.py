@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokswap.checkpoint.files import tokenizer_files
-from tokswap.checkpoint.layout import quiet
 from tokswap.checkpoint.settings import patch_settings
+from tokswap.checkpoint.skeleton import load_model, quiet, run_model
 from tokswap.errors import VerificationError
 from tokswap.pair import Pair
 
@@ -88,13 +88,16 @@ def verify(
     Raises:
         VerificationError: If something is not what it should be; the message says what.
     """
-    source = pair.alignment.source.copy()
+    base_rows, source = pair.alignment.base_rows, pair.alignment.source.copy()
     if not pair.layout.tied:
         source[list(pair.alignment.input_source)] = -1  # two tables, two sources
     request = {
         "folder": str(folder),
         "base": str(pair.base.files.path("config.json").parent),
-        "tensors": list(pair.layout.tensors),
+        "tensors": [[tensor.name, tensor.axis] for tensor in pair.layout.tensors],
+        "short": [tensor.name for tensor in pair.layout.tensors if tensor.rows < base_rows],
+        "base_rows": base_rows,
+        "model_class": pair.layout.model_class,
         "same_dtype": same_dtype,
         "specials": [
             pair.donor.vocabulary.strings[n] for n in sorted(pair.donor.vocabulary.special)
@@ -159,18 +162,18 @@ def tokenizer_fault(pair: Pair) -> str | None:
 
 def _inspect(request: dict[str, Any]) -> dict[str, Any]:
     """Look at the folder; runs in the fresh process."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     folder = Path(request["folder"])
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", trust_remote_code=False)
+    model = load_model(folder, request["model_class"])
     faults = [
         *_tokenizer_faults(folder, tokenizer, request["specials"]),
         *_row_faults(folder, request),
         *_model_faults(model, request["rows"]),
     ]
     generated = ""
-    if not faults:
+    if not faults and model.can_generate():
         inputs = tokenizer(PROMPT, return_tensors="pt", return_token_type_ids=False)
         ids = model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)
         generated = tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :])
@@ -215,8 +218,11 @@ def _row_faults(folder: Path, request: dict[str, Any]) -> Iterator[str]:
 
     written, base = Checkpoint.open(str(folder)), Checkpoint.open(request["base"])
     new, old = torch.tensor(request["copied"], dtype=torch.int64).reshape(-1, 2).unbind(1)
-    for name in request["tensors"]:
-        rows, wanted = written.load(name), base.load(name)[old]
+    for name, axis in request["tensors"]:
+        rows, table = (source.load(name).movedim(axis, 0) for source in (written, base))
+        if name in request["short"]:  # the first row stands for those behind the end
+            rows, table = _whole(rows, request["rows"]), _whole(table, request["base_rows"])
+        wanted = table[old]
         if len(rows) != request["rows"]:
             yield f"{name} has {len(rows)} rows instead of {request['rows']}"
             continue
@@ -233,17 +239,24 @@ def _bytes(tensor: Any) -> Any:
     return tensor.contiguous().reshape(-1).view(torch.uint8)
 
 
+def _whole(table: Any, rows: int) -> Any:
+    import torch
+
+    return torch.cat([table, table[:1].expand(max(0, rows - len(table)), *table.shape[1:])])
+
+
 def _model_faults(model: Any, rows: int) -> Iterator[str]:
     import torch
 
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    for module in (embedding, head):
-        if module is not None and len(module.weight) != rows:
-            yield f"the model loads with {len(module.weight)} rows instead of {rows}"
-            return
     with torch.inference_mode():
-        logits = model(torch.tensor([[0, rows - 1]])).logits
-    if not bool(torch.isfinite(logits).all()):
+        found = run_model(model, torch.tensor([[0, rows - 1]]))
+    embedding = model.get_input_embeddings()
+    sizes = {len(embedding.weight)} if hasattr(embedding, "weight") else set()
+    sizes |= {found.shape[-1]} if model.get_output_embeddings() is not None else set()
+    for size in sizes - {rows}:
+        yield f"the model loads with {size} rows instead of {rows}"
+        return
+    if not bool(torch.isfinite(found).all()):
         yield "the model's logits are not finite"
 
 

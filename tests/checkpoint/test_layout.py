@@ -10,7 +10,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from tokswap.checkpoint.layout import Layout, check_sizes, find_layout
+from tokswap.checkpoint.layout import Layout, VocabTensor, check_sizes, find_layout
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.errors import CheckpointError
 
@@ -49,27 +49,34 @@ def of(folder: Path) -> Layout:
     return found
 
 
+def roles(found: Layout) -> dict[str, str]:
+    return {tensor.name: tensor.role for tensor in found.tensors}
+
+
 EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
 def test_an_untied_llama(save: Save) -> None:
     found = of(save("Llama", torch.bfloat16, **LLAMA, tie_word_embeddings=False))
-    assert found == Layout(input=EMBED, output=HEAD, copies=(), bias=None, tied=False)
-    assert found.tensors == (EMBED, HEAD)
+    assert (found.input, found.output, found.tied) == (EMBED, HEAD, False)
+    assert found.tensors == (
+        VocabTensor(EMBED, "input", axis=0, rows=37),
+        VocabTensor(HEAD, "output", axis=0, rows=37),
+    )
 
 
 def test_a_tied_llama(save: Save) -> None:
     found = of(save("Llama", **LLAMA, tie_word_embeddings=True))
-    assert found == Layout(input=EMBED, output=EMBED, copies=(), bias=None, tied=True)
-    assert found.tensors == (EMBED,)
+    assert (found.input, found.output, found.tied) == (EMBED, EMBED, True)
+    assert roles(found) == {EMBED: "input"}
 
 
 def test_a_tied_head_that_was_stored_all_the_same(save: Save) -> None:
     folder = save("Llama", **LLAMA, tie_word_embeddings=True)
     rewrite(folder, lambda tensors: tensors | {HEAD: tensors[EMBED].clone()})
     found = of(folder)
-    assert found == Layout(input=EMBED, output=EMBED, copies=(HEAD,), bias=None, tied=True)
-    assert found.tensors == (EMBED, HEAD)
+    assert (found.input, found.output, found.tied) == (EMBED, EMBED, True)
+    assert roles(found) == {EMBED: "input", HEAD: "input"}
 
 
 @pytest.mark.parametrize("prefix", ["transformer.", ""])
@@ -80,13 +87,14 @@ def test_gpt2_with_and_without_the_prefix(save: Save, prefix: str) -> None:
     })  # fmt: skip
     found = of(folder)
     name = f"{prefix}wte.weight"
-    assert found == Layout(input=name, output=name, copies=(), bias=None, tied=True)
+    assert (found.input, found.output) == (name, name)
+    assert roles(found) == {name: "input"}
 
 
 def test_phi_has_a_bias(save: Save) -> None:
     found = of(save("Phi", **PHI))
-    assert found == Layout(input=EMBED, output=HEAD, copies=(), bias="lm_head.bias", tied=False)
-    assert found.tensors == (EMBED, HEAD, "lm_head.bias")
+    assert (found.input, found.output, found.tied) == (EMBED, HEAD, False)
+    assert roles(found) == {EMBED: "input", HEAD: "output", "lm_head.bias": "output"}
 
 
 def test_a_head_under_its_older_name(save: Save) -> None:
@@ -102,7 +110,10 @@ def test_a_head_under_its_older_name(save: Save) -> None:
 def test_an_unknown_tensor_of_the_vocabularys_size_is_refused_by_name(save: Save) -> None:
     folder = save("Llama", **LLAMA)
     rewrite(folder, lambda tensors: tensors | {"model.freq_map": torch.zeros(3, 37)})
-    with pytest.raises(CheckpointError, match=r"model\.freq_map \(3, 37\) has .* size.*not supp"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"model\.freq_map \(3, 37\) has .* size.*--drop-tensor model",
+    ):
         of(folder)
 
 
@@ -110,29 +121,80 @@ def test_a_size_that_means_something_else_as_well_is_let_pass(save: Save) -> Non
     of(save("Llama", **{**LLAMA, "intermediate_size": 37}))
 
 
-def test_a_copy_of_the_vocabulary_is_found_whatever_else_has_its_size(save: Save) -> None:
-    folder = save("Llama", **{**LLAMA, "max_position_embeddings": 37, "intermediate_size": 37})
-    rewrite(folder, lambda tensors: tensors | {"mtp.embed.weight": torch.zeros(37, 8)})
-    with pytest.raises(CheckpointError, match=r"mtp\.embed\.weight \(37, 8\) has .* size"):
+BUSY = {**LLAMA, "max_position_embeddings": 37, "intermediate_size": 37}
+
+
+def test_a_table_of_a_layer_that_predicts_ahead_follows_its_role(save: Save) -> None:
+    folder = save("Llama", **BUSY)
+    ahead = {
+        "model.layers.1.embed_tokens.weight": "input",
+        "model.layers.1.shared_head.head.weight": "output",
+    }
+    rewrite(folder, lambda tensors: tensors | {name: torch.zeros(37, 8) for name in ahead})
+    assert roles(of(folder)) == {EMBED: "input", HEAD: "output"} | ahead
+
+
+@pytest.mark.parametrize(("table", "role"), [(EMBED, "input"), (HEAD, "output")])
+def test_a_copy_under_a_name_that_says_nothing_has_its_tables_role(
+    save: Save, table: str, role: str
+) -> None:
+    folder = save("Llama", **BUSY)
+    rewrite(folder, lambda tensors: tensors | {"mtp.0.w": tensors[table].clone()})
+    assert roles(of(folder))["mtp.0.w"] == role
+
+
+def test_a_table_under_a_name_that_says_nothing_is_refused_by_name(save: Save) -> None:
+    folder = save("Llama", **BUSY)
+    rewrite(folder, lambda tensors: tensors | {"mtp.0.w": torch.zeros(37, 8)})
+    with pytest.raises(CheckpointError, match=r"mtp\.0\.w \(37, 8\) has .* size"):
         of(folder)
 
 
-def test_a_second_vocabulary_is_refused_by_name(save: Save) -> None:
+def test_the_user_says_what_becomes_of_unknown_tensors(save: Save) -> None:
+    folder = save("Llama", **LLAMA)
+    unknown = {"a.map": torch.zeros(37), "b.map": torch.zeros(37)}
+    rewrite(folder, lambda tensors: tensors | unknown)
+    found = find_layout(Checkpoint.open(str(folder)), keep=["a.map"], drop=["b.map"])
+    assert roles(found) == {EMBED: "input", HEAD: "output"}
+    assert found.dropped == ("b.map",)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"keep": ["a.mop"]}, r"stores no tensor .a\.mop.; did you mean .a\.map.\?; name one"),
+        ({"keep": ["a.map"], "drop": ["a.map"]}, r"a\.map is to be both kept and dropped"),
+        ({"drop": [EMBED]}, rf"{EMBED} is a table that every transplant replaces"),
+        ({"keep": [HEAD]}, rf"{HEAD} is a table that every transplant replaces"),
+    ],
+)
+def test_names_that_make_no_sense_are_refused(
+    save: Save, said: dict[str, Any], message: str
+) -> None:
+    folder = save("Llama", **LLAMA)
+    rewrite(folder, lambda tensors: tensors | {"a.map": torch.zeros(37)})
+    with pytest.raises(CheckpointError, match=message):
+        find_layout(Checkpoint.open(str(folder)), **said)
+
+
+def test_a_table_that_ends_early_is_one_of_the_vocabularys(save: Save) -> None:
     folder = save(
         "Gemma3nText", **{**LLAMA, "num_hidden_layers": 2, "num_kv_shared_layers": 0},
         vocab_size_per_layer_input=33, hidden_size_per_layer_input=4, laurel_rank=2,
         layer_types=["full_attention", "full_attention"], activation_sparsity_pattern=[0.0, 0.0],
         altup_num_inputs=2,
     )  # fmt: skip
-    with pytest.raises(CheckpointError, match=r"embed_tokens_per_layer\.weight \(33, 8\) has"):
-        of(folder)
+    found, name = of(folder), "model.embed_tokens_per_layer.weight"
+    assert VocabTensor(name, "input", axis=0, rows=33) in found.tensors
+    assert found.sizes == {("vocab_size_per_layer_input",): name}
 
 
 def test_a_stored_head_that_differs_is_not_tied_whatever_the_config_says(save: Save) -> None:
     folder = save("Llama", **LLAMA, tie_word_embeddings=True)
     rewrite(folder, lambda tensors: tensors | {HEAD: tensors[EMBED] + 1})
     found = of(folder)
-    assert (found.output, found.copies, found.tied) == (HEAD, (), False)
+    assert (found.output, found.tied) == (HEAD, False)
+    assert roles(found) == {EMBED: "input", HEAD: "output"}
 
 
 def test_an_embedding_of_one_dimension_is_refused(save: Save) -> None:

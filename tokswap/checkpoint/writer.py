@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -46,33 +46,44 @@ class Replacement:
         return math.prod(self.shape) * DTYPE_BITS[self.dtype] // 8
 
 
-def write_weights(folder: Path, base: Checkpoint, replace: Mapping[str, Replacement]) -> None:
+def write_weights(
+    folder: Path,
+    base: Checkpoint,
+    replace: Mapping[str, Replacement],
+    drop: Collection[str] = (),
+) -> None:
     """Write the base's weight files with some tensors replaced.
 
-    A file without a replaced tensor is copied whole, in the kernel, which shares the blocks where
-    the file system can. It is never linked: a user who edits the output would edit the source, or
-    the Hub's cache. In the others the kept tensors' bytes are copied in chunks, so that memory
-    holds one replaced tensor at a time and never the model.
+    A file without a replaced or dropped tensor is copied whole, in the kernel, which shares the
+    blocks where the file system can. It is never linked: a user who edits the output would edit the
+    source, or the Hub's cache. In the others the kept tensors' bytes are copied in chunks, so that
+    memory holds one replaced tensor at a time and never the model.
 
     Args:
         folder: Where to write; the files have the base's names.
         base: The checkpoint whose tensors are carried.
         replace: By stored name, what to write instead.
+        drop: Stored names to leave out. A file of which nothing is left is not written.
     """
     total = sum(base.files.path(shard).stat().st_size for shard in base.shards)
     with bar("write weights", total) as advance:
         for shard in base.shards:
-            source = base.files.path(shard)
+            source, tensors = base.files.path(shard), base.header(shard).tensors
+            if set(tensors) <= set(drop):
+                advance(source.stat().st_size)
+                continue
             with source.open("rb") as reader, (folder / shard).open("wb") as writer:
-                if set(replace) & set(base.header(shard).tensors):
-                    _write_shard(reader, writer, base.header(shard), replace, advance)
+                if {*replace, *drop} & set(tensors):
+                    _write_shard(reader, writer, base.header(shard), replace, drop, advance)
                 else:
                     _copy_range(reader, writer, 0, source.stat().st_size, advance)
     if INDEX in base.files.names and SINGLE not in base.files.names:
         index = base.read_json(INDEX)
         if isinstance((index.get("metadata") or {}).get("total_size"), int):
             change = sum(new.size - _size(base, name) for name, new in replace.items())
-            index["metadata"]["total_size"] += change
+            index["metadata"]["total_size"] += change - sum(_size(base, name) for name in drop)
+        for name in drop:
+            index["weight_map"].pop(name)
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
@@ -85,6 +96,7 @@ def _write_shard(
     writer: BinaryIO,
     header: Header,
     replace: Mapping[str, Replacement],
+    drop: Collection[str],
     advance: Callable[[int], None],
 ) -> None:
     entries = {
@@ -92,9 +104,13 @@ def _write_shard(
         if (new := replace.get(name))
         else (info.dtype, info.shape, info.end - info.begin)
         for name, info in header.tensors.items()
+        if name not in drop
     }
     writer.write(pack_header(entries, header.metadata))
     for name, info in header.tensors.items():
+        if name in drop:
+            advance(info.end - info.begin)
+            continue
         if name in replace:
             data = tensor_bytes(replace[name].make())
             if data.nbytes != replace[name].size:

@@ -7,7 +7,17 @@ import typer
 
 from tokswap import progress
 from tokswap.cli import show
-from tokswap.cli.options import Base, Device, Donor, Json, Quiet, Settings, Texts
+from tokswap.cli.options import (
+    Base,
+    Device,
+    Donor,
+    DropTensor,
+    Json,
+    KeepTensor,
+    Quiet,
+    Settings,
+    Texts,
+)
 
 if TYPE_CHECKING:
     from tokswap.pipeline import Transplant
@@ -51,6 +61,8 @@ def transplant_command(
             help="keep: begin texts with the base's BOS where the donor has none. Default: donor.",
         ),
     ] = None,
+    keep_tensor: KeepTensor = None,
+    drop_tensor: DropTensor = None,
     overwrite: Overwrite = False,
     plan_only: PlanOnly = False,
     dry_run: DryRun = False,
@@ -69,7 +81,7 @@ def transplant_command(
     Example: tokswap transplant --base llama --donor mistral --set method.k=32 --out out/swapped
     """
     show.start(quiet=quiet)
-    from tokswap.recipe import make_recipe
+    from tokswap.recipe import make_recipe, with_tensors
 
     said = {
         "base_model": base,
@@ -82,7 +94,7 @@ def transplant_command(
         "eval": False if no_eval else ({"text": [str(path) for path in text]} if text else None),
         "verify": False if no_verify else None,
     }
-    recipe = make_recipe(said, settings or [])
+    recipe = with_tensors(make_recipe(said, settings or []), keep_tensor, drop_tensor)
     _transplant(recipe, json_output, dry_run, overwrite=overwrite, plan_only=plan_only)
 
 
@@ -90,6 +102,8 @@ def run_command(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="The recipe to run.")],
     settings: Settings = None,
     out: Out = None,
+    keep_tensor: KeepTensor = None,
+    drop_tensor: DropTensor = None,
     overwrite: Overwrite = False,
     plan_only: PlanOnly = False,
     dry_run: DryRun = False,
@@ -101,11 +115,12 @@ def run_command(
     Example: tokswap run recipes/tiny/omp.yaml --set method.k=32
     """
     show.start(quiet=quiet)
-    from tokswap.recipe import load_recipe
+    from tokswap.recipe import load_recipe, with_tensors
 
     loaded = load_recipe(recipe, settings or [])
     if out is not None:  # not as a setting, whose value would be read as YAML
         loaded = loaded.model_copy(update={"out": out})
+    loaded = with_tensors(loaded, keep_tensor, drop_tensor)
     _transplant(loaded, json_output, dry_run, overwrite=overwrite, plan_only=plan_only)
 
 
