@@ -1,14 +1,13 @@
 """The output folder: the base's weights with new vocabulary tensors, the donor's tokenizer."""
 
 import hashlib
-import json
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tokswap.checkpoint.files import chat_template, tokenizer_files
-from tokswap.checkpoint.settings import patch_settings
+from tokswap.beside import look_beside, write_chat, write_licences, write_settings
+from tokswap.checkpoint.files import tokenizer_files
 from tokswap.checkpoint.writer import (
     Replacement,
     carried_files,
@@ -41,19 +40,21 @@ def write_folder(
         recipe: What was asked for.
 
     Returns:
-        SHA-256 of the new vocabulary tensors by name, and a line for each id in the settings that
-        was dropped because the new vocabulary has no such token.
+        SHA-256 of the new vocabulary tensors, and of a chat template of the user's own, by name;
+        and what the user should know of the files beside the weights.
     """
     hashes: dict[str, str] = {}
     write_weights(folder, pair.base, _replacements(pair, plan, recipe, hashes))
-    dropped = _write_settings(folder, pair)
+    beside = look_beside(pair, recipe)
     for name, path in tokenizer_files(pair.donor.files).items():
         shutil.copyfile(path, folder / name)
-    _write_chat_template(folder, pair, recipe.chat_template)
+    hashes |= write_chat(folder, pair, recipe, beside)
     for name in carried_files(pair.base):
         shutil.copyfile(pair.base.files.path(name), folder / name)
+    write_settings(folder, pair, beside)
+    write_licences(folder, pair)
     plan.save(folder / PLAN_FILE)
-    return hashes, dropped
+    return hashes, list(beside.notes)
 
 
 def _replacements(
@@ -98,47 +99,3 @@ def _new_tensor(
         )
     hashes[name] = hashlib.sha256(tensor_bytes(tensor)).hexdigest()
     return tensor
-
-
-def _write_settings(folder: Path, pair: Pair) -> list[str]:
-    """Write config.json and generation_config.json; unchanged ones byte for byte."""
-    dropped: dict[str, list[str]] = {}
-    for name in ("config.json", "generation_config.json"):
-        if name not in pair.base.files.names:
-            continue
-        old = said = pair.base.read_json(name)
-        if name == "config.json" and pair.base.vocabulary.sha256 != pair.donor.vocabulary.sha256:
-            said = {**old, **pair.layout.unsaid}  # transformers' defaults are the old vocabulary's
-        new, lost = patch_settings(said, pair.alignment)
-        for line in lost:
-            dropped.setdefault(line, []).append(name)
-        if new == old:
-            shutil.copyfile(pair.base.files.path(name), folder / name)
-        else:
-            write_json(folder / name, new)
-    return [
-        f"{line} ({' and '.join(files)}) has no counterpart in the new vocabulary and was dropped"
-        for line, files in dropped.items()
-    ]
-
-
-def _write_chat_template(folder: Path, pair: Pair, whose: str) -> None:
-    """Put the chat template where transformers looks first; the donor's needs nothing."""
-    if whose == "donor":
-        return
-    template = chat_template(pair.base.files) if whose == "base" else None
-    for name in ("chat_template.jinja", "chat_template.json"):
-        (folder / name).unlink(missing_ok=True)
-    settings = folder / "tokenizer_config.json"
-    said = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
-    if said.pop("chat_template", None) is not None:
-        write_json(settings, said)
-    if template is not None:
-        (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
-
-
-def write_json(path: Path, said: dict[str, Any]) -> None:
-    """Write JSON so that the same content gives the same bytes, whole or not at all."""
-    partial_path = path.with_name(f".{path.name}.partial")
-    partial_path.write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial_path.replace(path)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tokswap.beside import look_beside, write_json
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.checkpoint.target import RECORD, check_space, check_target, staging
 from tokswap.errors import EvaluationError, RecipeError, VerificationError
@@ -19,7 +20,7 @@ from tokswap.evaluation.measure import (
 )
 from tokswap.evaluation.texts import file_text
 from tokswap.names import resolve
-from tokswap.output import write_folder, write_json
+from tokswap.output import write_folder
 from tokswap.pair import Pair, open_pair
 from tokswap.plan import PLAN_FILE, Plan
 from tokswap.planning import make_plan
@@ -104,6 +105,7 @@ def transplant(
         pair = clock.time("align", lambda: open_pair(recipe))
         if not plan_only:
             check_space(target, _bytes_needed(pair))
+            look_beside(pair, recipe)  # what it refuses is refused before anything slow
         if recipe.eval is not None:
             settle_window([pair.base], recipe.eval.window, recipe.eval.stride)
         warnings = warnings_for(pair, recipe)

@@ -90,6 +90,12 @@ class EvalPart(_Part):
         return self
 
 
+def _template(said: Any) -> Any:
+    if said not in {"donor", "base", "none"} and not str(said).endswith(".jinja"):
+        raise ValueError(f"give donor, base, none or the path of a .jinja file, given {said!r}")
+    return said
+
+
 def _switch(said: Any) -> Any:
     return ({} if said else None) if isinstance(said, bool) else said
 
@@ -111,8 +117,13 @@ class Recipe(_Part):
     tokenizer: TokenizerPart = Field(
         default_factory=TokenizerPart, description="what to change about the adopted vocabulary"
     )
-    chat_template: Literal["donor", "base", "none"] = Field(
-        default="donor", description="whose chat template goes along"
+    chat_template: Annotated[str, BeforeValidator(_template)] = Field(
+        default="donor",
+        description="whose chat template goes along: donor, base, none, or a .jinja file",
+    )
+    text_only: bool = Field(
+        default=False,
+        description="go on where the donor lacks the base's tokens for pictures, films or sound",
     )
     eval: Annotated[EvalPart | None, BeforeValidator(_switch)] = Field(
         default_factory=EvalPart, description="how to measure, or false"

@@ -3,7 +3,8 @@
 import copy
 from typing import Any
 
-from tokswap.checkpoint.settings import TokenIds, patch_settings
+from tokswap.checkpoint.ids import TokenIds
+from tokswap.checkpoint.settings import patch_settings
 from tokswap.vocabulary.align import Alignment, align
 from tokswap.vocabulary.tokens import Vocabulary
 
@@ -77,7 +78,7 @@ def test_an_end_without_counterpart_is_dropped_and_told() -> None:
         {"eos_token_id": [6]},
         ["eos_token_id 4", "eos_token_id 6"],
     )
-    assert patch({"image_token_id": 6}) == ({"image_token_id": None}, ["image_token_id 6"])
+    assert patch({"image_token_id": 6}) == ({"image_token_id": -1}, ["image_token_id 6"])
 
 
 def test_the_donors_own_end_is_always_there() -> None:

@@ -1,6 +1,5 @@
 """The files of a model, wherever they lie: a folder, or a repository on the Hub."""
 
-import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -45,6 +44,9 @@ class Files(Protocol):
     def revision(self) -> str | None:
         """Commit that the files are of, on the Hub."""
 
+    def below(self, folder: str) -> frozenset[str]:
+        """Names of the files in a folder below, each with the folder's: ``folder/file``."""
+
     def path(self, name: str) -> Path:
         """Local path of a file, fetched first where it is remote."""
 
@@ -73,6 +75,14 @@ class FolderFiles:
                 "permissions"
             ) from error
 
+    def below(self, folder: str) -> frozenset[str]:
+        """See :meth:`Files.below`."""
+        try:
+            found = [path.name for path in self.path(folder).iterdir() if path.is_file()]
+        except OSError:  # there is none
+            return frozenset()
+        return frozenset(f"{folder}/{name}" for name in found)
+
     def path(self, name: str) -> Path:
         """See :meth:`Files.path`."""
         return Path(self.location.target) / name
@@ -99,7 +109,7 @@ class HubFiles:
                 raise
         else:
             names = [sibling.rfilename for sibling in info.siblings or []]
-            return info.sha, frozenset(name for name in names if "/" not in name)
+            return info.sha, frozenset(names)
         # Without the network, what was fetched before may do.
         try:
             folder = Path(snapshot_download(target, revision=revision, local_files_only=True))
@@ -113,7 +123,8 @@ class HubFiles:
             f"note: the Hub cannot be reached; {self._called()} is read as far as it was fetched "
             f"before (commit {folder.name})"
         )
-        return folder.name, frozenset(path.name for path in folder.iterdir() if path.is_file())
+        found = (path for path in folder.rglob("*") if path.is_file())
+        return folder.name, frozenset(path.relative_to(folder).as_posix() for path in found)
 
     @property
     def revision(self) -> str | None:
@@ -123,7 +134,12 @@ class HubFiles:
     @property
     def names(self) -> frozenset[str]:
         """Names of the files at the repository's top level."""
-        return self._listing[1]
+        return frozenset(name for name in self._listing[1] if "/" not in name)
+
+    def below(self, folder: str) -> frozenset[str]:
+        """See :meth:`Files.below`."""
+        inside = (name for name in self._listing[1] if name.startswith(f"{folder}/"))
+        return frozenset(name for name in inside if name.count("/") == folder.count("/") + 1)
 
     def path(self, name: str) -> Path:
         """See :meth:`Files.path`.
@@ -194,19 +210,3 @@ def open_files(location: Location) -> Files:
 def tokenizer_files(files: Files) -> Mapping[str, Path]:
     """Paths of the files that make up the tokenizer, by file name."""
     return {name: files.path(name) for name in sorted(files.names & TOKENIZER_FILES)}
-
-
-def chat_template(files: Files) -> str | None:
-    """Read a model's chat template, from its own file or from tokenizer_config.json.
-
-    Returns:
-        The template; None where there is none, or a list of several.
-    """
-    if "chat_template.jinja" in files.names:
-        return files.path("chat_template.jinja").read_text(encoding="utf-8")
-    for name in ("chat_template.json", "tokenizer_config.json"):
-        if name in files.names:
-            said = json.loads(files.path(name).read_text(encoding="utf-8")).get("chat_template")
-            if isinstance(said, str):
-                return said
-    return None
