@@ -58,6 +58,9 @@ def stated_licence(side: Checkpoint) -> str | None:
         return None
     if not isinstance(said, dict):
         return None
-    name = said.get("license_name") if said.get("license") in {None, "other"} else None
-    stated = name or said.get("license")
+    stated = said.get("license")
+    if stated in (None, "other"):
+        stated = said.get("license_name") or stated
+    if isinstance(stated, list):
+        stated = ", ".join(map(str, stated))
     return stated if isinstance(stated, str) else None

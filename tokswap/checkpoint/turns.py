@@ -138,6 +138,6 @@ def cut_marks(text: str, vocabulary: Vocabulary, others: Collection[str] = ()) -
 
 
 def is_one(mark: str, vocabulary: Vocabulary) -> bool:
-    """Tell whether a tokenizer reads a mark as one token, and a known one."""
+    """Tell whether a tokenizer reads a mark as the one token that is written so."""
     ids: Sequence[int] = vocabulary.backend.encode(mark, add_special_tokens=False).ids
-    return len(ids) == 1 and (ids[0] != vocabulary.roles.get("unk") or mark in vocabulary.by_string)
+    return [vocabulary.strings[number] for number in ids] == [mark]
