@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,16 @@ def test_a_base_that_sees_is_refused_unless_for_text_alone(made: Made, tmp_path:
     )
     assert read(tmp_path / "out" / "config.json")["image_token_id"] == -1
     assert not list((tmp_path / "out").glob("*processor*"))
+
+
+def test_ids_that_config_json_leaves_to_its_class_count_too(made: Made) -> None:
+    base, donor = made("base", "tiny-llama"), made("donor", "tiny-mistral")
+    recipe = make_recipe({"base_model": str(base), "donor": str(donor)})
+    pair = open_pair(recipe)
+    layout = replace(pair.layout, unsaid={"text_config": {"image_token_id": 6143, "n": 1}})
+    with pytest.raises(CheckpointError, match=r"sound by <\|pad\|> \(image_token_id\)"):
+        look_beside(replace(pair, layout=layout), recipe)
+    assert look_beside(pair, recipe).settings["config.json"]["vocab_size"] == 4096
 
 
 def test_processor_files_travel_patched(made: Made, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from tokswap.checkpoint.processor import (
     processor_files,
     unnamed_marks,
 )
-from tokswap.checkpoint.settings import add_ends, patch_settings
+from tokswap.checkpoint.settings import add_ends, merged, patch_settings
 from tokswap.checkpoint.turns import Turns, cut_marks, read_turns
 from tokswap.errors import CheckpointError, RecipeError
 from tokswap.pair import Pair
@@ -54,7 +54,7 @@ def look_beside(pair: Pair, recipe: Recipe) -> Beside:
     """
     settings: dict[str, dict[str, Any] | None] = {}
     notes: list[str] = []
-    lost = missing_marks(pair.base, pair.alignment)
+    lost = missing_marks(pair.base, _config(pair), pair.alignment)
     if lost and not recipe.text_only:
         raise CheckpointError(
             f"{pair.base.name!r} takes in pictures, films or sound by {_list(lost)}, and "
@@ -84,9 +84,7 @@ def _patch(pair: Pair, settings: dict[str, dict[str, Any] | None]) -> list[str]:
     for name in ("config.json", "generation_config.json"):
         if name not in pair.base.files.names:
             continue
-        said = pair.base.read_json(name)
-        if name == "config.json" and not _own(pair):
-            said = {**said, **pair.layout.unsaid}  # transformers' defaults are the old vocabulary's
+        said = _config(pair) if name == "config.json" else pair.base.read_json(name)
         settings[name], lost = patch_settings(said, pair.alignment)
         for line in lost:
             dropped.setdefault(line, []).append(name)
@@ -218,6 +216,12 @@ def write_json(path: Path, said: dict[str, Any]) -> None:
     partial_path = path.with_name(f".{path.name}.partial")
     partial_path.write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     partial_path.replace(path)
+
+
+def _config(pair: Pair) -> dict[str, Any]:
+    """Return the base's config, with the defaults of its class said: they are the old ones."""
+    config = pair.base.config
+    return config if _own(pair) else merged(config, pair.layout.unsaid)
 
 
 def _own(pair: Pair) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tokswap.checkpoint.chat_template import read_templates
+from tokswap.checkpoint.chat_template import read_template_file, read_templates
 from tokswap.checkpoint.layout import Layout, check_sizes, find_layout
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.errors import MethodError, RecipeError, TokswapError
@@ -72,6 +72,8 @@ def open_pair(recipe: Recipe) -> Pair:
             f"{recipe.method} reads the donor's weights and {donor.name!r} has none; give a model, "
             f"or choose a method that needs only its tokenizer: {others}"
         )
+    if recipe.chat_template not in {"donor", "base", "none"}:
+        read_template_file(recipe.chat_template)  # while nothing has been done yet
     if recipe.chat_template == "base" and not read_templates(base.files):
         raise RecipeError(
             f"chat_template: {base.name!r} has no chat template to keep; use donor or none"

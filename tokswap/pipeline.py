@@ -104,8 +104,8 @@ def transplant(
     with fresh_process() if checked else nullcontext() as process:
         pair = clock.time("align", lambda: open_pair(recipe))
         if not plan_only:
-            check_space(target, _bytes_needed(pair))
             look_beside(pair, recipe)  # what it refuses is refused before anything slow
+            check_space(target, _bytes_needed(pair))
         if recipe.eval is not None:
             settle_window([pair.base], recipe.eval.window, recipe.eval.stride)
         warnings = warnings_for(pair, recipe)

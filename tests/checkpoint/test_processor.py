@@ -103,7 +103,7 @@ def shape_of(name: str) -> dict[str, Any]:
 def test_a_model_that_sees_is_remapped(name: str, pair: Callable[..., Any]) -> None:
     kind, ids, _ = CONFIGS[name]
     base, _, aligned = pair(SEES, shape_of(name))
-    assert missing_marks(base, aligned) == []
+    assert missing_marks(base, base.config, aligned) == []
     patched, dropped = patch_settings(base.config, aligned)
     assert dropped == []
     wanted = shape_of(name) | {key: SEES.index(BASE[old]) for key, old in ids.items()}
@@ -116,7 +116,7 @@ def test_a_model_that_sees_is_remapped(name: str, pair: Callable[..., Any]) -> N
 def test_what_a_blind_donor_lacks_is_named(name: str, pair: Callable[..., Any]) -> None:
     kind, _, lacking = CONFIGS[name]
     base, _, aligned = pair(BLIND, shape_of(name))
-    assert set(missing_marks(base, aligned)) == lacking
+    assert set(missing_marks(base, base.config, aligned)) == lacking
     kind(**patch_settings(base.config, aligned)[0])  # for text alone it loads all the same
 
 
@@ -131,7 +131,7 @@ def test_tokens_that_only_a_processor_names(pair: Callable[..., Any]) -> None:
         "preprocessor_config__json": {"eoi_token": "<eoi>", "size": {"height": 336}},
     }
     base, _, aligned = pair(BLIND, **files)
-    assert missing_marks(base, aligned) == [
+    assert missing_marks(base, base.config, aligned) == [
         "<image> (image_token of processor_config.json)",
         "a b (audio_token of processor_config.json)",
     ]
@@ -139,7 +139,7 @@ def test_tokens_that_only_a_processor_names(pair: Callable[..., Any]) -> None:
 
 def test_a_text_model_misses_nothing(pair: Callable[..., Any]) -> None:
     base, donor, aligned = pair(BLIND, {"eos_token_id": 1, "vocab_size": len(BASE)})
-    assert missing_marks(base, aligned) == []
+    assert missing_marks(base, base.config, aligned) == []
     assert unnamed_marks(base, donor) == []
 
 
@@ -166,7 +166,7 @@ def test_a_processor_on_its_own_tokenizer_is_left_alone(pair: Callable[..., Any]
     base, _, aligned = pair(BASE)
     said = {"image_token_id": 4, "chat_template": "x", "image_token": "no such"}
     assert patch_processor(said, aligned) == said
-    assert missing_marks(base, aligned) == []
+    assert missing_marks(base, base.config, aligned) == []
 
 
 def test_names_that_the_processor_may_ask_for(checkpoint: Build) -> None:

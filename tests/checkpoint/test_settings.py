@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from checkpoint.made import alignment, vocabulary
-from tokswap.checkpoint.settings import absent_media, add_ends, patch_settings
+from tokswap.checkpoint.settings import absent_media, add_ends, merged, patch_settings
 from tokswap.errors import CheckpointError
 from tokswap.vocabulary.align import align
 from tokswap.vocabulary.tokens import Vocabulary
@@ -261,3 +261,16 @@ def test_ends_are_added_once() -> None:
     assert add_ends({"top_k": 1}, [3], 6) == {"top_k": 1, "eos_token_id": [6, 3]}
     assert add_ends({"eos_token_id": None}, [3]) == {"eos_token_id": 3}
     assert add_ends({}, [6], 6) == {"eos_token_id": 6}
+
+
+def test_settings_are_added_at_every_level() -> None:
+    said = {"a": 1, "text_config": {"b": 2}, "c": {"d": 3}}
+    more = {"text_config": {"vocab_size": 9}, "image_token_index": 4, "c": 5, "new": {"e": 6}}
+    assert merged(said, more) == {
+        "a": 1,
+        "text_config": {"b": 2, "vocab_size": 9},
+        "c": 5,
+        "image_token_index": 4,
+        "new": {"e": 6},
+    }
+    assert said["text_config"] == {"b": 2}

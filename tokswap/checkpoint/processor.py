@@ -34,8 +34,13 @@ def patch_processor(settings: Mapping[str, Any], alignment: Alignment) -> dict[s
     return patched
 
 
-def missing_marks(base: Checkpoint, alignment: Alignment) -> list[str]:
+def missing_marks(base: Checkpoint, config: Mapping[str, Any], alignment: Alignment) -> list[str]:
     """List the tokens for pictures, films and sound that the new vocabulary lacks.
+
+    Args:
+        base: The checkpoint whose body is kept.
+        config: Its config, with what config.json leaves to the defaults of its class.
+        alignment: The new vocabulary against the base's.
 
     Returns:
         Each token with the setting that names it; empty for a model of text.
@@ -45,7 +50,7 @@ def missing_marks(base: Checkpoint, alignment: Alignment) -> list[str]:
     strings = alignment.base.strings
     found = {
         strings[old] or f"id {old}" if old < len(strings) else f"id {old}": key
-        for key, old in absent_media(base.config, alignment).items()
+        for key, old in absent_media(config, alignment).items()
     }
     for name in processor_files(base):
         for key, token in _token_strings(base.read_json(name)):

@@ -103,6 +103,18 @@ def absent_media(settings: Mapping[str, Any], alignment: Alignment) -> dict[str,
     return found
 
 
+def merged(said: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Add settings to others, at every level; they have the last word."""
+    both = dict(said)
+    for key, value in more.items():
+        inner = both.get(key)
+        if isinstance(value, Mapping) and isinstance(inner, Mapping):
+            both[key] = merged(inner, value)
+        else:
+            both[key] = value
+    return both
+
+
 def _levels(
     level: dict[str, Any], rows: int, name: str = ""
 ) -> Iterator[tuple[dict[str, Any], int]]:
