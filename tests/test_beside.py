@@ -176,6 +176,15 @@ def test_a_template_that_the_new_tokenizer_cuts_up_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_what_is_one_token_in_the_base_alone_is_meant_as_one(made: Made, tmp_path: Path) -> None:
+    base = made("base", "tiny-llama", chat(TURNS.replace("MARK", "[DONE]")))
+    donor = made("donor", "tiny-mistral")
+    swap(base, donor, tmp_path / "plain", chat_template="base")  # text to both
+    add_special(base, "[DONE]")
+    with pytest.raises(RecipeError, match=r"the base's chat template writes \[DONE\], which"):
+        swap(base, donor, tmp_path / "out", chat_template="base")
+
+
 def test_a_template_that_needs_what_the_donor_has_not_is_refused(
     made: Made, tmp_path: Path
 ) -> None:

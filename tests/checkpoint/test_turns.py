@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -126,3 +127,10 @@ def test_marks_with_their_ids(real: Callable[[str], Vocabulary]) -> None:
     assert special_strings(real("qwen")) == {
         "<|endoftext|>": 151643, "<|im_start|>": 151644, "<|im_end|>": 151645,
     }  # fmt: skip
+
+
+def test_the_longest_mark_is_the_one_that_is_read(real: Callable[[str], Vocabulary]) -> None:
+    added = [{"id": n, "content": mark} for n, mark in enumerate(["<e>", "<e><f>", "<e><f><g>"])]
+    vocabulary = replace(real("gpt2"), specification={"added_tokens": added})
+    template = "{% for m in messages %}{{ m.content }}<e><f>{% endfor %}"
+    assert read_turns(template, vocabulary, {}).end == 1

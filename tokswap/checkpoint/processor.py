@@ -29,8 +29,6 @@ def patch_processor(settings: Mapping[str, Any], alignment: Alignment) -> dict[s
         return dict(settings)
     patched, _ = patch_settings(settings, alignment)
     patched.pop("chat_template", None)  # it would come before the one that was asked for
-    if "tokenizer_class" in settings:  # names the kind of processor's part, not a base's class
-        patched["tokenizer_class"] = settings["tokenizer_class"]
     return patched
 
 
