@@ -457,7 +457,7 @@ def test_a_config_that_says_another_size_is_refused(tmp_path):
 
 
 def test_no_chat_template_to_keep_is_told(tmp_path):
-    with pytest.raises(RecipeError, match="no single chat template"):
+    with pytest.raises(RecipeError, match="no chat template to keep"):
         swap("tiny-llama", "tiny-mistral", tmp_path / "out", chat_template="base")
 
 

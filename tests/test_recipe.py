@@ -299,6 +299,7 @@ RECORDED = [
     {},
     {"out": "somewhere"},
     {"eval": False, "verify": False, "seed": 3, "dtype": "bfloat16", "chat_template": "none"},
+    {"chat_template": "my/own.jinja", "text_only": True},
     {"eval": {"window": 64, "stride": 32, "text": ["a.txt"]}},
     {"method": "mean", "device": "cuda:1"},
     {"parameters": {"k": 8, "input": {"k": 4}}},

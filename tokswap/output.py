@@ -1,16 +1,16 @@
 """The output folder: the base's weights with new vocabulary tensors, the donor's tokenizer."""
 
+import copy
 import hashlib
-import json
 import shutil
-from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokswap.checkpoint.files import chat_template, tokenizer_files
+from tokswap.beside import Beside, look_beside, write_chat, write_licences, write_settings
+from tokswap.checkpoint.files import tokenizer_files
 from tokswap.checkpoint.layout import VocabTensor
-from tokswap.checkpoint.settings import patch_settings
 from tokswap.checkpoint.writer import (
     Replacement,
     carried_files,
@@ -43,20 +43,23 @@ def write_folder(
         recipe: What was asked for.
 
     Returns:
-        SHA-256 of the new vocabulary tensors by name, and a line for each id in the settings that
-        was dropped because the new vocabulary has no such token.
+        SHA-256 of the new vocabulary tensors, and of a chat template of the user's own, by name;
+        and what the user should know of the files beside the weights.
     """
     hashes: dict[str, str] = {}
-    replacements = _replacements(pair, plan, recipe, hashes)
-    write_weights(folder, pair.base, replacements, drop=pair.layout.dropped)
-    dropped = _write_settings(folder, pair, plan)
+    write_weights(
+        folder, pair.base, _replacements(pair, plan, recipe, hashes), drop=pair.layout.dropped
+    )
+    beside = _with_sizes(look_beside(pair, recipe), pair, plan)
     for name, path in tokenizer_files(pair.donor.files).items():
         shutil.copyfile(path, folder / name)
-    _write_chat_template(folder, pair, recipe.chat_template)
+    hashes |= write_chat(folder, pair, recipe, beside)
     for name in carried_files(pair.base):
         shutil.copyfile(pair.base.files.path(name), folder / name)
+    write_settings(folder, pair, beside)
+    write_licences(folder, pair)
     plan.save(folder / PLAN_FILE)
-    return hashes, dropped
+    return hashes, list(beside.notes)
 
 
 def _replacements(
@@ -124,68 +127,14 @@ def _apply(plan: Plan, table: "Tensor", role: Role) -> "Tensor":
     return made.reshape(-1, *table.shape[1:])
 
 
-def _write_settings(folder: Path, pair: Pair, plan: Plan) -> list[str]:
-    """Write config.json and generation_config.json; unchanged ones byte for byte."""
-    dropped: dict[str, list[str]] = {}
-    for name in ("config.json", "generation_config.json"):
-        if name not in pair.base.files.names:
-            continue
-        old = said = pair.base.read_json(name)
-        if name == "config.json" and pair.base.vocabulary.sha256 != pair.donor.vocabulary.sha256:
-            said = _merged(old, pair.layout.unsaid)  # transformers' defaults are the old ones
-        new, lost = patch_settings(said, pair.alignment)
-        if name == "config.json":
-            _set_sizes(new, pair, plan)
-        for line in lost:
-            dropped.setdefault(line, []).append(name)
-        if new == old:
-            shutil.copyfile(pair.base.files.path(name), folder / name)
-        else:
-            write_json(folder / name, new)
-    return [
-        f"{line} ({' and '.join(files)}) has no counterpart in the new vocabulary and was dropped"
-        for line, files in dropped.items()
-    ]
-
-
-def _merged(said: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Add settings to others, at every level."""
-    merged = dict(said)
-    for key, value in more.items():
-        inner = merged.get(key)
-        nested = isinstance(value, dict) and isinstance(inner, dict)
-        merged[key] = _merged(inner or {}, value) if nested else value
-    return merged
-
-
-def _set_sizes(config: dict[str, Any], pair: Pair, plan: Plan) -> None:
-    """Set the sizes that go by another name than ``vocab_size``, in place."""
+def _with_sizes(beside: Beside, pair: Pair, plan: Plan) -> Beside:
+    """Set the sizes in config.json that go by another name than ``vocab_size``."""
     tensors = {tensor.name: tensor for tensor in pair.layout.tensors}
+    config = copy.deepcopy(beside.settings["config.json"])
     for place, name in pair.layout.sizes.items():
         level: Any = config
         for key in place[:-1]:
             level = level.get(key, {})
         if place[-1] in level and name in tensors:
             level[place[-1]] = new_rows_of(tensors[name], plan)
-
-
-def _write_chat_template(folder: Path, pair: Pair, whose: str) -> None:
-    """Put the chat template where transformers looks first; the donor's needs nothing."""
-    if whose == "donor":
-        return
-    template = chat_template(pair.base.files) if whose == "base" else None
-    for name in ("chat_template.jinja", "chat_template.json"):
-        (folder / name).unlink(missing_ok=True)
-    settings = folder / "tokenizer_config.json"
-    said = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
-    if said.pop("chat_template", None) is not None:
-        write_json(settings, said)
-    if template is not None:
-        (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
-
-
-def write_json(path: Path, said: dict[str, Any]) -> None:
-    """Write JSON so that the same content gives the same bytes, whole or not at all."""
-    partial_path = path.with_name(f".{path.name}.partial")
-    partial_path.write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial_path.replace(path)
+    return replace(beside, settings={**beside.settings, "config.json": config})

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tokswap.checkpoint.chat_template import read_template_file, read_templates
 from tokswap.checkpoint.edited import EditedFiles
-from tokswap.checkpoint.files import chat_template, tokenizer_files
+from tokswap.checkpoint.files import tokenizer_files
 from tokswap.checkpoint.layout import Layout, check_sizes, find_layout
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.checkpoint.tables import check_tokens, load_table
@@ -77,9 +78,11 @@ def open_pair(recipe: Recipe) -> Pair:
             f"{recipe.method} reads the donor's weights and {donor.name!r} has none; give a model, "
             f"or choose a method that needs only its tokenizer: {others}"
         )
-    if recipe.chat_template == "base" and chat_template(base.files) is None:
+    if recipe.chat_template not in {"donor", "base", "none"}:
+        read_template_file(recipe.chat_template)  # while nothing has been done yet
+    if recipe.chat_template == "base" and not read_templates(base.files):
         raise RecipeError(
-            f"chat_template: {base.name!r} has no single chat template to keep; use donor or none"
+            f"chat_template: {base.name!r} has no chat template to keep; use donor or none"
         )
     layout = find_layout(base, recipe.tensors.keep, recipe.tensors.drop)
     base_rows = check_sizes(base, layout)

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tokswap.beside import look_beside, write_json
 from tokswap.checkpoint.leftovers import clear_leftovers
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.checkpoint.tables import load_table
@@ -24,7 +25,7 @@ from tokswap.evaluation.measure import (
 )
 from tokswap.evaluation.texts import file_text
 from tokswap.names import resolve
-from tokswap.output import write_folder, write_json
+from tokswap.output import write_folder
 from tokswap.pair import Pair, open_pair
 from tokswap.plan import PLAN_FILE, Plan
 from tokswap.planning import make_plan
@@ -109,6 +110,8 @@ def transplant(
     with fresh_process() if checked else nullcontext() as process:
         pair = clock.time("align", lambda: open_pair(recipe))
         check_room(estimate(pair, recipe, plan_only=plan_only), target)
+        if not plan_only:
+            look_beside(pair, recipe)  # what it refuses is refused before anything slow
         if recipe.eval is not None:
             settle_window([pair.base], recipe.eval.window, recipe.eval.stride)
         warnings = warnings_for(pair, recipe)

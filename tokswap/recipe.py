@@ -128,6 +128,12 @@ class EvalPart(_Part):
         return self
 
 
+def _template(said: Any) -> Any:
+    if said not in {"donor", "base", "none"} and not str(said).endswith(".jinja"):
+        raise ValueError(f"give donor, base, none or the path of a .jinja file, given {said!r}")
+    return said
+
+
 def _switch(said: Any) -> Any:
     return ({} if said else None) if isinstance(said, bool) else said
 
@@ -153,8 +159,13 @@ class Recipe(_Part):
         default_factory=TensorsPart,
         description="what becomes of stored tensors of the vocabulary's size that are not known",
     )
-    chat_template: Literal["donor", "base", "none"] = Field(
-        default="donor", description="whose chat template goes along"
+    chat_template: Annotated[str, BeforeValidator(_template)] = Field(
+        default="donor",
+        description="whose chat template goes along: donor, base, none, or a .jinja file",
+    )
+    text_only: bool = Field(
+        default=False,
+        description="go on where the donor lacks the base's tokens for pictures, films or sound",
     )
     eval: Annotated[EvalPart | None, BeforeValidator(_switch)] = Field(
         default_factory=EvalPart, description="how to measure, or false"

@@ -85,6 +85,21 @@ def test_a_folder_lists_its_own_files(tmp_path: Path) -> None:
     assert tokenizer_files(files) == {"tokenizer.json": tmp_path / "tokenizer.json"}
 
 
+def test_files_in_a_folder_below(hub: Fail, tmp_path: Path) -> None:
+    names = ("a.txt", "below/b.txt", "below/deeper/c.txt", "belowx/d.txt")
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    hub(listing=info(*names))
+    for files in (open_files(Location("x", "folder", str(tmp_path))), open_files(HUB)):
+        assert files.below("below") == {"below/b.txt"}
+        assert files.below("nowhere") == frozenset()
+        assert files.names == {"a.txt"}
+    hub(listing=OUTAGES["timeout"], cached=str(tmp_path))
+    assert HubFiles(HUB).below("below") == {"below/b.txt"}
+    assert HubFiles(HUB).names == {"a.txt"}
+
+
 def test_the_hub_lists_the_top_level(hub: Fail) -> None:
     hub(listing=info("config.json", "onnx/model.onnx"), download="/cache/config.json")
     files = open_files(HUB)

@@ -87,6 +87,14 @@ def test_without_arguments_there_is_help(tokswap: Run) -> None:
         (["transplant", *PAIR, "--set", "method.k"], "'method.k' is not of the form key=value"),
         (["transplant", *PAIR, "--seed", "-1"], "seed: Input should be greater than or equal to 0"),
         (["transplant", *PAIR, "--device", "gpu"], "device: give auto, cpu"),
+        (
+            ["transplant", *PAIR, "--chat-template", "mine"],
+            "chat_template: give donor, base, none or the path of a .jinja file, given 'mine'",
+        ),
+        (
+            ["transplant", *PAIR, "--chat-template", "nowhere.jinja"],
+            "chat_template: nowhere.jinja cannot be read (No such file or directory); give donor",
+        ),
         (["run", "nowhere.yaml"], "the recipe nowhere.yaml cannot be read"),
         (["inspect", "--base", "tiny-llama"], "no donor was given"),
         (["inspect", *PAIR, "--token", "return to"], "is not one token of tiny-mistral"),

@@ -1,6 +1,5 @@
 """The files of a model, wherever they lie: a folder, or a repository on the Hub."""
 
-import json
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -56,6 +55,9 @@ class Files(Protocol):
     def size(self, name: str) -> int:
         """Bytes of a file."""
 
+    def below(self, folder: str) -> frozenset[str]:
+        """Names of the files in a folder below, each with the folder's: ``folder/file``."""
+
     def path(self, name: str) -> Path:
         """Local path of a file, fetched first where it is remote."""
 
@@ -94,6 +96,14 @@ class FolderFiles:
                 "permissions"
             ) from error
 
+    def below(self, folder: str) -> frozenset[str]:
+        """See :meth:`Files.below`."""
+        try:
+            found = [path.name for path in self.path(folder).iterdir() if path.is_file()]
+        except OSError:  # there is none
+            return frozenset()
+        return frozenset(f"{folder}/{name}" for name in found)
+
     def path(self, name: str) -> Path:
         """See :meth:`Files.path`."""
         return Path(self.location.target) / name
@@ -124,19 +134,3 @@ def open_files(location: Location) -> Files:
 def tokenizer_files(files: Files) -> Mapping[str, Path]:
     """Paths of the files that make up the tokenizer, by file name."""
     return {name: files.path(name) for name in sorted(files.names & TOKENIZER_FILES)}
-
-
-def chat_template(files: Files) -> str | None:
-    """Read a model's chat template, from its own file or from tokenizer_config.json.
-
-    Returns:
-        The template; None where there is none, or a list of several.
-    """
-    if "chat_template.jinja" in files.names:
-        return files.path("chat_template.jinja").read_text(encoding="utf-8")
-    for name in ("chat_template.json", "tokenizer_config.json"):
-        if name in files.names:
-            said = json.loads(files.path(name).read_text(encoding="utf-8")).get("chat_template")
-            if isinstance(said, str):
-                return said
-    return None

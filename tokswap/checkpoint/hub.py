@@ -26,11 +26,11 @@ DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errn
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies at a repository's top level.
+    """What lies in a repository.
 
     Attributes:
         revision: The commit that was listed; every file is read of this one.
-        sizes: Bytes of each file by its name, None where the Hub does not say.
+        sizes: Bytes of each file by its path, None where the Hub does not say.
         offline: Why only what was fetched before can be had, or None where the Hub answers.
     """
 
@@ -64,7 +64,7 @@ class HubFiles:
         with suppress(Exception):  # only so that a run without the network knows the commit
             HfApi().resolve_revision(target, revision=revision)
         sizes = {sibling.rfilename: sibling.size for sibling in info.siblings or []}
-        return Listing(info.sha, {name: size for name, size in sizes.items() if "/" not in name})
+        return Listing(info.sha, sizes)
 
     def _cached(self, error: Exception) -> Listing:
         """List what was fetched before.
@@ -94,7 +94,8 @@ class HubFiles:
             f"note: the Hub {state}; {self._called()} is read as far as it was fetched "
             f"before (commit {folder.name})"
         )
-        sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
         return Listing(folder.name, sizes, offline=state)
 
     @property
@@ -105,7 +106,12 @@ class HubFiles:
     @property
     def names(self) -> frozenset[str]:
         """Names of the files at the repository's top level."""
-        return frozenset(self._listing.sizes)
+        return frozenset(name for name in self._listing.sizes if "/" not in name)
+
+    def below(self, folder: str) -> frozenset[str]:
+        """See :meth:`Files.below`."""
+        inside = (name for name in self._listing.sizes if name.startswith(f"{folder}/"))
+        return frozenset(name for name in inside if name.count("/") == folder.count("/") + 1)
 
     @property
     def advice(self) -> str:

@@ -51,6 +51,10 @@ def transplant_command(
         typer.Option("--method", "-m", help="How missing rows are filled; see `tokswap methods`."),
     ] = None,
     settings: Settings = None,
+    chat_template: Annotated[
+        str | None,
+        typer.Option(help="donor, base, none or a .jinja file: whose chat template goes along."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of methods that draw at random.")] = None,
     device: Device = None,
     text: Texts = None,
@@ -87,6 +91,7 @@ def transplant_command(
         "base_model": base,
         "donor": donor,
         "method": method,
+        "chat_template": chat_template,
         "seed": seed,
         "device": device,
         "out": out,

@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from tokswap.checkpoint.licences import LICENCE, licence_files, stated_licence
+from tokswap.checkpoint.source import Checkpoint
 from tokswap.methods import METHODS
 from tokswap.pair import Pair
 
@@ -26,6 +28,8 @@ def write_card(path: Path, record: Mapping[str, Any], pair: Pair) -> None:
     front: dict[str, Any] = {"library_name": "transformers", "tags": ["tokswap", "tokenizer"]}
     if base.kind == "hub":
         front["base_model"] = base.target
+    if (stated := stated_licence(pair.base)) and stated == stated_licence(pair.donor):
+        front["license"] = stated
     settings = yaml.safe_dump({k: v for k, v in recipe.items() if v is not None}, sort_keys=False)
     text = f"""---
 {yaml.safe_dump(front, sort_keys=False).strip()}
@@ -58,10 +62,28 @@ The recipe:
 {settings.strip()}
 ```
 
-The licences of both models apply. `tokswap.json` holds the full record, `tokswap.plan` says where
-each row comes from (`tokswap inspect --plan . --token TEXT`).
+{_licences(path.parent, pair)}
+
+`tokswap.json` holds the full record, `tokswap.plan` says where each row comes from (`tokswap
+inspect --plan . --token TEXT`).
 """
     path.write_text(text, encoding="utf-8")
+
+
+def _licences(folder: Path, pair: Pair) -> str:
+    """Name the licences of both models, and the files here that hold them."""
+    names = sorted(path.name for path in folder.iterdir() if LICENCE.fullmatch(path.name))
+    of_base = licence_files(pair.base)
+    lines = ["The licences of both models apply:", ""]
+    sides: dict[str, tuple[Checkpoint, list[str]]] = {
+        "base": (pair.base, [name for name in names if name in of_base]),
+        "donor": (pair.donor, [name for name in names if name not in of_base]),
+    }
+    for side, (model, files) in sides.items():
+        stated = stated_licence(model) or "none stated"
+        where = f"; see {', '.join(files)}" if files else ""
+        lines.append(f"- {side} `{model.name}`: {stated}{where}")
+    return "\n".join(lines)
 
 
 def _figures(figures: Mapping[str, Any] | None) -> str:

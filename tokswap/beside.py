@@ -1,0 +1,234 @@
+"""The small files beside the weights: settings, chat template, processor files and licences."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokswap.checkpoint.chat_template import (
+    DEFAULT,
+    copy_folder,
+    place_templates,
+    read_template_file,
+    read_templates,
+)
+from tokswap.checkpoint.licences import donor_licences
+from tokswap.checkpoint.processor import (
+    missing_marks,
+    named_tokens,
+    patch_processor,
+    processor_files,
+    unnamed_marks,
+)
+from tokswap.checkpoint.settings import add_ends, merged, patch_settings
+from tokswap.checkpoint.turns import Turns, cut_marks, read_turns
+from tokswap.errors import CheckpointError, RecipeError
+from tokswap.pair import Pair
+from tokswap.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What the files beside the weights will say, known before anything slow is done.
+
+    Attributes:
+        settings: New content of the base's JSON files by name; None is a file that is left out.
+        templates: The chat templates by name.
+        notes: What the user should know.
+    """
+
+    settings: Mapping[str, dict[str, Any] | None]
+    templates: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def look_beside(pair: Pair, recipe: Recipe) -> Beside:
+    """Settle what the files beside the weights will say.
+
+    Raises:
+        RecipeError: If the chat template that was asked for does not suit the new vocabulary.
+        CheckpointError: If the base sees or hears by tokens that the new vocabulary lacks.
+    """
+    settings: dict[str, dict[str, Any] | None] = {}
+    notes: list[str] = []
+    lost = missing_marks(pair.base, _config(pair), pair.alignment)
+    if lost and not recipe.text_only:
+        raise CheckpointError(
+            f"{pair.base.name!r} takes in pictures, films or sound by {_list(lost)}, and "
+            f"{pair.donor.name!r} has no such token; give a donor that has them all, or set "
+            "text_only: true, which keeps the model for text alone"
+        )
+    if lost:
+        notes.append(f"pictures, films and sound no longer work: there is no {_list(lost)}")
+    elif unnamed := unnamed_marks(pair.base, pair.donor):
+        notes.append(
+            f"the donor's tokenizer_config.json names no {_list(unnamed)}, which the base's "
+            "processor may ask for"
+        )
+    for name in processor_files(pair.base):
+        said = pair.base.read_json(name)
+        settings[name] = None if lost else patch_processor(said, pair.alignment)
+
+    templates, ends, told = _chat(pair, recipe)
+    dropped = _patch(pair, settings)
+    settings |= _with_ends(pair, settings, ends)
+    return Beside(settings, templates, (*notes, *told, *dropped))
+
+
+def _patch(pair: Pair, settings: dict[str, dict[str, Any] | None]) -> list[str]:
+    """Patch config.json and generation_config.json; return a note for each id that was dropped."""
+    dropped: dict[str, list[str]] = {}
+    for name in ("config.json", "generation_config.json"):
+        if name not in pair.base.files.names:
+            continue
+        said = _config(pair) if name == "config.json" else pair.base.read_json(name)
+        settings[name], lost = patch_settings(said, pair.alignment)
+        for line in lost:
+            dropped.setdefault(line, []).append(name)
+    return [
+        f"{line} ({' and '.join(files)}) has no counterpart in the new vocabulary and was dropped"
+        for line, files in dropped.items()
+    ]
+
+
+def _with_ends(
+    pair: Pair, settings: Mapping[str, dict[str, Any] | None], ends: list[int]
+) -> dict[str, dict[str, Any]]:
+    """Let generation end where the chat template ends a turn.
+
+    Where there is no generation_config.json, transformers makes one from config.json; it is
+    written only where that would not end.
+    """
+    if not ends:
+        return {}
+    changed = {}
+    eos = pair.donor.vocabulary.roles.get("eos")
+    config = settings["config.json"] or {}
+    if isinstance(config.get("eos_token_id"), list):
+        changed["config.json"] = config = add_ends(config, ends)
+    name = "generation_config.json"
+    said = settings.get(name)
+    if said is None:
+        text = next((v for k in ("text_config",) if isinstance(v := config.get(k), dict)), {})
+        keys = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+        found = {key: config.get(key, text.get(key)) for key in keys}
+        said = {key: value for key, value in found.items() if value is not None}
+        if add_ends(said, ends, eos) == said:
+            return changed
+    changed[name] = add_ends(said, ends, eos)
+    return changed
+
+
+def _chat(pair: Pair, recipe: Recipe) -> tuple[Mapping[str, str], list[int], list[str]]:
+    """Read the chat templates that go along, where they end a turn, and what is odd about them.
+
+    Raises:
+        RecipeError: If another template than the donor's does not suit the new vocabulary.
+    """
+    whose = recipe.chat_template
+    if whose == "none":
+        return {}, [], []
+    of_base = read_templates(pair.base.files)
+    if whose == "donor":
+        templates = read_templates(pair.donor.files)
+    elif whose == "base":
+        templates = of_base
+    else:
+        templates = read_template_file(whose)
+    if not templates or (_own(pair) and templates == of_base):
+        return templates, [], []
+    vocabulary, tokens = pair.donor.vocabulary, named_tokens(pair.donor)
+    turns = {name: read_turns(text, vocabulary, tokens) for name, text in templates.items()}
+    called = {"donor": "the donor's chat template", "base": "the base's chat template"}.get(
+        whose, f"the chat template {whose}"
+    )
+    notes = _faults(pair, whose, called, templates, turns)
+    ends = [turn.end for turn in turns.values() if turn.end is not None]
+    return templates, list(dict.fromkeys(ends)), notes
+
+
+def _faults(
+    pair: Pair, whose: str, called: str, templates: Mapping[str, str], turns: Mapping[str, Turns]
+) -> list[str]:
+    """Say what is wrong with chat templates.
+
+    Raises:
+        RecipeError: If another template than the donor's has a fault that spoils every chat.
+    """
+    donor = pair.donor.vocabulary
+    others = () if whose == "donor" else tuple(pair.base.vocabulary.special_ids)
+    main = turns.get(DEFAULT) or next(iter(turns.values()))
+    faults, notes = [], []
+    if main.fault:
+        faults.append(f"{called} cannot be used with the donor's tokenizer ({main.fault})")
+    cut = cut_marks("\n".join(turn.written for turn in turns.values()), donor, others)
+    if cut:
+        faults.append(f"{called} writes {_list(cut)}, which the donor's tokenizer cuts into pieces")
+    if faults and whose != "donor":
+        way = "give a template with the donor's tokens" if whose != "base" else "use donor or none"
+        raise RecipeError(f"chat_template: {'; '.join(faults)}; {way}")
+    named = [m for m in cut_marks("\n".join(templates.values()), donor, others) if m not in cut]
+    if named:
+        notes.append(f"{called} names {_list(named)}, which the donor's tokenizer cuts into pieces")
+    return faults + notes
+
+
+def write_settings(folder: Path, pair: Pair, beside: Beside) -> None:
+    """Write the base's JSON files; unchanged ones byte for byte."""
+    for name, said in beside.settings.items():
+        if said is None:
+            (folder / name).unlink(missing_ok=True)
+        elif name in pair.base.files.names and said == pair.base.read_json(name):
+            shutil.copyfile(pair.base.files.path(name), folder / name)
+        else:
+            write_json(folder / name, said)
+
+
+def write_chat(folder: Path, pair: Pair, recipe: Recipe, beside: Beside) -> dict[str, str]:
+    """Write the chat templates into a folder that holds the donor's tokenizer.
+
+    Returns:
+        SHA-256 of a template that lies in a file of the user's own, by the file's name.
+    """
+    if recipe.chat_template == "donor" or beside.templates == read_templates(pair.donor.files):
+        copy_folder(pair.donor.files, folder)
+        return {}
+    config = place_templates(folder, beside.templates)
+    if config is not None:
+        write_json(folder / "tokenizer_config.json", config)
+    if recipe.chat_template in {"base", "none"}:
+        return {}
+    text = beside.templates[DEFAULT].encode()
+    return {Path(recipe.chat_template).name: hashlib.sha256(text).hexdigest()}
+
+
+def write_licences(folder: Path, pair: Pair) -> None:
+    """Write the donor's licences beside the base's."""
+    for name, path in donor_licences(pair.base, pair.donor).items():
+        shutil.copyfile(path, folder / name)
+
+
+def write_json(path: Path, said: dict[str, Any]) -> None:
+    """Write JSON so that the same content gives the same bytes, whole or not at all."""
+    partial_path = path.with_name(f".{path.name}.partial")
+    partial_path.write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial_path.replace(path)
+
+
+def _config(pair: Pair) -> dict[str, Any]:
+    """Return the base's config, with the defaults of its class said: they are the old ones."""
+    config = pair.base.config
+    return config if _own(pair) else merged(config, pair.layout.unsaid)
+
+
+def _own(pair: Pair) -> bool:
+    """Tell whether the base gets its own tokenizer."""
+    return pair.base.vocabulary.sha256 == pair.donor.vocabulary.sha256
+
+
+def _list(names: list[str]) -> str:
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + more
