@@ -72,6 +72,8 @@ def patch_settings(
                 ]
     if alignment.base.sha256 != alignment.donor.sha256:
         patched.pop("tokenizer_class", None)  # it names the class of the base's tokenizer
+        if isinstance(patched.get("auto_map"), dict):
+            patched["auto_map"].pop("AutoTokenizer", None)  # it names that tokenizer's code
     return patched, dropped
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from tokswap.checkpoint.files import TOKENIZER_FILES
+from tokswap.checkpoint.files import is_tokenizer_file
 from tokswap.checkpoint.header import DTYPE_BITS, Header, pack_header
 from tokswap.checkpoint.source import INDEX, SINGLE, Checkpoint
 from tokswap.checkpoint.target import RECORD
@@ -159,7 +159,8 @@ def carried_files(base: Checkpoint) -> list[str]:
     }
     return sorted(
         name
-        for name in base.files.names - left_out - TOKENIZER_FILES
-        if not name.endswith((*WEIGHT_SUFFIXES, ".index.json", ".plan"))
+        for name in base.files.names - left_out
+        if not is_tokenizer_file(name)
+        and not name.endswith((*WEIGHT_SUFFIXES, ".index.json", ".plan"))
         and not name.startswith((".", "README", "tokenizer"))
     )

@@ -45,13 +45,7 @@ The body of `{base.name}` with the tokenizer of `{donor.name}`, made without tra
 | said by the user | {counts["overridden"]:,} |
 | ids without a token | {counts["unused"]:,} |
 {_figures(record.get("figures"))}
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
-model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")
-```
-
+{_loading(record.get("tokenizer") or {})}
 The recipe:
 
 ```yaml
@@ -62,6 +56,26 @@ The licences of both models apply. `tokswap.json` holds the full record, `tokswa
 each row comes from (`tokswap inspect --plan . --token TEXT`).
 """
     path.write_text(text, encoding="utf-8")
+
+
+def _loading(tokenizer: Mapping[str, Any]) -> str:
+    """Show how to load the model and the tokenizer, and what was done so that it loads."""
+    line = tokenizer.get("load", 'AutoTokenizer.from_pretrained("path/to/this/folder")')
+    maker = line.replace("(", ".").partition(".")[0]
+    lines = [
+        "```python",
+        f"from transformers import AutoModelForCausalLM, {maker}",
+        "",
+        f"tokenizer = {line}",
+        'model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")',
+        "```",
+        "",
+    ]
+    if fault := tokenizer.get("fault"):
+        lines += [f"AutoTokenizer does not do here: {fault}.", ""]
+    if changes := tokenizer.get("changed"):
+        lines += [f"`tokenizer_config.json` is the donor's but for: {', '.join(changes)}.", ""]
+    return "\n".join(lines)
 
 
 def _figures(figures: Mapping[str, Any] | None) -> str:
