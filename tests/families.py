@@ -76,9 +76,7 @@ SMALL = {name: size for size, names in SIZES for name in names.split()}
 
 FULL = ["full_attention", "full_attention"]
 POSITIONS = {"pad_token_id": 1}  # positions are counted from it
-MROPE = {
-    "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}
-}
+MROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}}
 NEEDS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(
         "roberta roberta-prelayernorm xlm-roberta xlm-roberta-xl camembert data2vec-text prophetnet "

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PhiConfig, PhiForCausalLM
 
 from tokswap.checkpoint.source import Checkpoint
+from tokswap.cli.transplant import _print as print_transplant
 from tokswap.errors import (
     EvaluationError,
     OutputError,
@@ -427,8 +428,9 @@ def test_a_window_that_does_not_fit_is_told_before_the_work(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_tokenizer_that_transformers_would_replace_is_told_before_the_work(tmp_path):
-    """Bases of the type qwen2 get a tokenizer class of transformers' own."""
+@pytest.fixture
+def qwen2(tmp_path) -> Path:
+    """A base of a type that transformers gives a tokenizer class of its own."""
     base = tmp_path / "base"
     shutil.copytree(BUNDLED_FOLDER / "tiny-llama", base)
     config = json.loads((base / "config.json").read_text())
@@ -440,11 +442,64 @@ def test_a_tokenizer_that_transformers_would_replace_is_told_before_the_work(tmp
             weight = held[name.replace("q_proj", f"{part}_proj")]
             held[name.replace("q_proj.weight", f"{part}_proj.bias")] = torch.zeros(len(weight))
     save_file(held, base / "model.safetensors", {"format": "pt"})
-    with pytest.raises(VerificationError, match=r"Qwen2Tokenizer.*nothing was written"):
-        swap(base, "tiny-mistral", tmp_path / "out", verify=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["base"]
-    result = swap(base, "tiny-mistral", tmp_path / "out", method="mean")
-    assert any("Qwen2Tokenizer" in warning for warning in result.warnings)
+    return base
+
+
+def test_a_tokenizer_that_transformers_would_replace_is_mended(qwen2, tmp_path):
+    out = tmp_path / "out"
+    result = swap(qwen2, "tiny-mistral", out, method="mean", verify=True)
+    assert result.record["verified"]["tokenizer_class"] == "TokenizersBackend"
+    said = result.record["tokenizer"]
+    assert (said["class"], said["remedy"], said["fault"]) == ("TokenizersBackend", "no code", None)
+    assert len(said["changed"]) == 2
+    assert any("auto_map" in warning for warning in result.warnings)
+    assert "auto_map without code" in (out / "README.md").read_text()
+    donor = BUNDLED_FOLDER / "tiny-mistral" / "tokenizer.json"
+    assert (out / "tokenizer.json").read_bytes() == donor.read_bytes()
+
+    shutil.copy(donor.with_name("tokenizer_config.json"), out)  # as if nothing had been mended
+    with pytest.raises(VerificationError, match=r"Qwen2Tokenizer.*otherwise than tokenizer.json"):
+        verify(out, open_pair(result.recipe), same_dtype=True)
+
+
+def test_a_tokenizer_that_cannot_be_mended_is_said_in_the_end(tmp_path, capsys):
+    """A donor's own settings contradict its tokenizer.json."""
+    donor, out = tmp_path / "donor", tmp_path / "out"
+    shutil.copytree(BUNDLED_FOLDER / "tiny-mistral", donor)
+    said = json.loads((donor / "tokenizer_config.json").read_text())
+    (donor / "tokenizer_config.json").write_text(json.dumps(said | {"split_special_tokens": True}))
+    result = swap("tiny-llama", donor, out, method="mean", verify=True)
+    assert "otherwise than tokenizer.json" in result.record["tokenizer"]["fault"]
+    line = 'PreTrainedTokenizerFast(tokenizer_file="path/to/this/folder/tokenizer.json")'
+    assert result.record["tokenizer"]["load"] == line
+    assert any(line in warning for warning in result.warnings)
+    assert f"tokenizer = {line}" in (out / "README.md").read_text()
+    assert result.record["verified"]["tokenizer_class"] == "TokenizersBackend"
+    print_transplant(result)
+    assert line in capsys.readouterr().out.splitlines()[-2]
+
+
+def test_no_tokenizer_file_of_the_bases_survives(tmp_path):
+    base, donor, out = tmp_path / "base", tmp_path / "donor", tmp_path / "out"
+    shutil.copytree(BUNDLED_FOLDER / "tiny-llama", base)
+    shutil.copytree(BUNDLED_FOLDER / "tiny-mistral", donor)
+    stale = ["tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json", "spiece.model"]
+    stale += ["special_tokens_map.json", "tekken.json", "tokenizer.model.v3", "qwen.tiktoken"]
+    for name in stale:
+        (base / name).write_text("{}")
+    (base / "LICENSE").write_text("keep me")
+    config = json.loads((base / "config.json").read_text())
+    maps = {"AutoConfig": "configuration_x.X", "AutoTokenizer": ["tokenization_x.X", None]}
+    config |= {"tokenizer_class": "LlamaTokenizer", "auto_map": maps}
+    (base / "config.json").write_text(json.dumps(config))
+    (donor / "tokenizer.model").write_bytes(b"the donor's")
+    swap(base, donor, out)
+    assert not set(stale) - {"tokenizer.model"} & {path.name for path in out.iterdir()}
+    assert (out / "tokenizer.model").read_bytes() == b"the donor's"
+    assert (out / "LICENSE").is_file()
+    config = json.loads((out / "config.json").read_text())
+    assert "tokenizer_class" not in config
+    assert config["auto_map"] == {"AutoConfig": "configuration_x.X"}
 
 
 def test_a_config_that_says_another_size_is_refused(tmp_path):

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tokswap.checkpoint.files import TOKENIZER_FILES
+from tokswap.checkpoint.files import is_tokenizer_file
 from tokswap.checkpoint.header import DTYPE_BITS
 from tokswap.checkpoint.parts import bytes_to_fetch
 from tokswap.checkpoint.source import Checkpoint
@@ -236,11 +236,12 @@ def _weights(base: Checkpoint) -> int:
 def _writes(pair: Pair, tables: tuple[Table, ...], plan: int) -> dict[str, int]:
     base, donor = pair.base.files, pair.donor.files
     weights = _weights(pair.base)
-    small = set(needed_files(pair.base)) - set(pair.base.shards) - TOKENIZER_FILES
+    needed = set(needed_files(pair.base)) - set(pair.base.shards)
+    small = {name for name in needed if not is_tokenizer_file(name)}
     return {
         "vocabulary tensors": sum(table.bytes for table in tables),
         "other tensors": weights - sum(table.old_bytes for table in tables),
-        "tokenizer": sum(donor.size(name) for name in donor.names & TOKENIZER_FILES),
+        "tokenizer": sum(donor.size(n) for n in donor.names if is_tokenizer_file(n)),
         "settings and other files": sum(base.size(name) for name in small),
         "plan": plan,
         "record and model card": REPORTS,

@@ -23,6 +23,7 @@ from tokswap.pair import Pair
 from tokswap.plan import PLAN_FILE, Plan
 from tokswap.recipe import Recipe
 from tokswap.solvers.sparse import ROWS_AT_ONCE
+from tokswap.tokenizer_folder import Settled, settle, write_tokenizer
 from tokswap.vocabulary.align import Kind
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ SAFETENSORS_TYPE = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloa
 
 
 def write_folder(
-    folder: Path, pair: Pair, plan: Plan, recipe: Recipe
+    folder: Path, pair: Pair, plan: Plan, recipe: Recipe, tokenizer: Settled | None = None
 ) -> tuple[dict[str, str], list[str]]:
     """Write everything but the record and the model card.
 
@@ -41,6 +42,7 @@ def write_folder(
         pair: The base and the donor.
         plan: Where the new rows come from.
         recipe: What was asked for.
+        tokenizer: How the tokenizer has to be written; found now where it is not given.
 
     Returns:
         SHA-256 of the new vocabulary tensors, and of a chat template of the user's own, by name;
@@ -51,8 +53,8 @@ def write_folder(
         folder, pair.base, _replacements(pair, plan, recipe, hashes), drop=pair.layout.dropped
     )
     beside = _with_sizes(look_beside(pair, recipe), pair, plan)
-    for name, path in tokenizer_files(pair.donor.files).items():
-        shutil.copyfile(path, folder / name)
+    tokenizer = tokenizer or settle(pair)
+    write_tokenizer(folder, tokenizer_files(pair.donor.files), tokenizer.settings)
     hashes |= write_chat(folder, pair, recipe, beside)
     for name in carried_files(pair.base):
         shutil.copyfile(pair.base.files.path(name), folder / name)

@@ -14,7 +14,7 @@ from tokswap.checkpoint.source import Checkpoint
 from tokswap.checkpoint.tables import load_table
 from tokswap.checkpoint.target import RECORD, check_target, staging
 from tokswap.checkpoint.writer import needed_files
-from tokswap.errors import EvaluationError, RecipeError, VerificationError
+from tokswap.errors import EvaluationError, RecipeError
 from tokswap.estimate import check_room, estimate
 from tokswap.evaluation.measure import (
     Evaluation,
@@ -34,7 +34,8 @@ from tokswap.recipe import Recipe, make_recipe
 from tokswap.report.card import CARD, write_card
 from tokswap.report.record import counts, make_record
 from tokswap.report.warnings import warnings_for
-from tokswap.verify import fresh_process, tokenizer_fault, verify
+from tokswap.tokenizer_folder import settle
+from tokswap.verify import fresh_process, verify
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +116,9 @@ def transplant(
         if recipe.eval is not None:
             settle_window([pair.base], recipe.eval.window, recipe.eval.stride)
         warnings = warnings_for(pair, recipe)
-        if not plan_only:
-            warnings += clock.time("align", lambda: _tokenizer_warnings(pair, recipe))
+        tokenizer = None if plan_only else clock.time("align", lambda: settle(pair))
+        if tokenizer:
+            warnings += tokenizer.notes()
         for warning in warnings:
             note(f"note: {warning}")
         if not plan_only:
@@ -124,23 +126,27 @@ def transplant(
         plan = clock.time("plan", lambda: plan_for(pair, recipe, device))
 
         with staging(target, overwrite=overwrite) as folder:
-            if plan_only:
+            if tokenizer is None:
                 plan.save(folder / PLAN_FILE)
                 record = make_record(recipe, pair, {}) | {"files": [RECORD, PLAN_FILE]}
                 write_json(folder / RECORD, record)
             else:
                 hashes, dropped = clock.time(
-                    "write", lambda: write_folder(folder, pair, plan, recipe)
+                    "write", lambda: write_folder(folder, pair, plan, recipe, tokenizer)
                 )
                 warnings += dropped
                 for line in dropped:
                     note(f"note: {line}")
                 record = make_record(recipe, pair, hashes)
+                record["tokenizer"] = tokenizer.to_dict()
                 if recipe.verify:
                     note("verify in a fresh process")
                     same = recipe.dtype is None
                     record["verified"] = clock.time(
-                        "verify", lambda: verify(folder, pair, same_dtype=same, process=process)
+                        "verify",
+                        lambda: verify(
+                            folder, pair, same_dtype=same, tokenizer=tokenizer, process=process
+                        ),
                     )
                 record["files"] = sorted({path.name for path in folder.iterdir()} | {RECORD, CARD})
                 write_json(folder / RECORD, record)
@@ -203,18 +209,6 @@ def _measure(recipe: Recipe, target: Path, device: str) -> Evaluation:
     except KeyboardInterrupt:
         note(again)
         raise
-
-
-def _tokenizer_warnings(pair: Pair, recipe: Recipe) -> list[str]:
-    """Look at the tokenizer before anything slow is done.
-
-    Raises:
-        VerificationError: If verification would fail by it in the end.
-    """
-    fault = tokenizer_fault(pair)
-    if fault and recipe.verify:
-        raise VerificationError(f"{fault}; nothing was written; --no-verify goes on all the same")
-    return [fault] if fault else []
 
 
 def check_texts(recipe: Recipe, target: Path) -> None:

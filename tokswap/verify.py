@@ -5,33 +5,22 @@ already built, can stand in for what is not on disk.
 """
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokswap.checkpoint.files import tokenizer_files
-from tokswap.checkpoint.settings import patch_settings
-from tokswap.checkpoint.skeleton import load_model, quiet, run_model
+from tokswap.checkpoint.fidelity import read_tokenizer, tokenizer_faults
+from tokswap.checkpoint.skeleton import load_model, run_model
 from tokswap.errors import VerificationError
 from tokswap.pair import Pair
+from tokswap.tokenizer_folder import Settled, load_tokenizer, tokens_to_try
 
 if TYPE_CHECKING:
     Process = subprocess.Popen[str]
-
-PROBE = (
-    "The quick brown fox can't jump over 13 lazy dogs; call it naïve.  Two  spaces,\ttabs\n\n"
-    "    def area(r: float) -> float:\n        return 3.14159 * r ** 2  # πr²\n\n"
-    "1234567890 42 2024-11-22 1,000,000.50 0x1F\r\n"
-    "Cafe\u0301 and Café, ﬁne, Ⅷ, ½ — “quotes” … 東京で寿司を食べる。北京欢迎你！ 안녕하세요\n"
-    "Привет, мир! שלום مرحبا नमस्ते สวัสดี 👩🏽‍🚀🎉 <0x41> ▁under ĠG\n\n\n   end   "
-)
-"""Digits, accents in both normal forms, runs of spaces, newlines, code, scripts, emoji, marks."""
 
 PROMPT = "The first argument is the name of"
 NEW_TOKENS = 12
@@ -67,7 +56,12 @@ def fresh_process() -> Iterator["Process"]:
 
 
 def verify(
-    folder: Path, pair: Pair, *, same_dtype: bool, process: "Process | None" = None
+    folder: Path,
+    pair: Pair,
+    *,
+    same_dtype: bool,
+    tokenizer: Settled | None = None,
+    process: "Process | None" = None,
 ) -> dict[str, Any]:
     """Check a written folder in a fresh process.
 
@@ -79,6 +73,7 @@ def verify(
         folder: What was written.
         pair: What it was made from.
         same_dtype: Whether the vocabulary tensors are stored in the base's type.
+        tokenizer: How the tokenizer was found to load; by AutoTokenizer, if it is not said.
         process: From :func:`fresh_process`; one is started without it.
 
     Returns:
@@ -99,9 +94,8 @@ def verify(
         "base_rows": base_rows,
         "model_class": pair.layout.model_class,
         "same_dtype": same_dtype,
-        "specials": [
-            pair.donor.vocabulary.strings[n] for n in sorted(pair.donor.vocabulary.special)
-        ],
+        "loader": tokenizer.loader if tokenizer else "auto",
+        "tokens": tokens_to_try(pair.donor.vocabulary),
         "copied": [[number, int(old)] for number, old in enumerate(source) if old >= 0],
         "rows": pair.alignment.rows,
     }
@@ -130,45 +124,13 @@ def verify(
     return seen
 
 
-def tokenizer_fault(pair: Pair) -> str | None:
-    """Tell, before anything slow, whether AutoTokenizer will read the donor's tokenizer faithfully.
-
-    transformers gives some types of model a tokenizer of its own, whatever the folder holds.
-
-    Args:
-        pair: The base, whose config decides the class, and the donor, whose files it reads.
-
-    Returns:
-        What is wrong, or None.
-    """
-    from transformers import AutoTokenizer
-
-    vocabulary = pair.donor.vocabulary
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        config, _ = patch_settings(pair.base.config, pair.alignment)
-        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-        for file, path in tokenizer_files(pair.donor.files).items():
-            shutil.copyfile(path, folder / file)
-        with quiet():
-            try:
-                loaded = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-            except Exception as error:  # transformers has no common kind for what does not load
-                reason = " ".join(str(error).split())[:300]
-                return f"AutoTokenizer cannot read the donor's tokenizer beside this base: {reason}"
-            specials = [vocabulary.strings[number] for number in sorted(vocabulary.special)]
-            return next(_tokenizer_faults(folder, loaded, specials), None)
-
-
 def _inspect(request: dict[str, Any]) -> dict[str, Any]:
     """Look at the folder; runs in the fresh process."""
-    from transformers import AutoTokenizer
-
     folder = Path(request["folder"])
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    tokenizer = load_tokenizer(folder, request["loader"])
     model = load_model(folder, request["model_class"])
     faults = [
-        *_tokenizer_faults(folder, tokenizer, request["specials"]),
+        *tokenizer_faults(read_tokenizer(folder), tokenizer, request["tokens"]),
         *_row_faults(folder, request),
         *_model_faults(model, request["rows"]),
     ]
@@ -185,30 +147,6 @@ def _inspect(request: dict[str, Any]) -> dict[str, Any]:
         "prompt": PROMPT,
         "generated": generated,
     }
-
-
-def _tokenizer_faults(folder: Path, loaded: Any, specials: list[str]) -> Iterator[str]:
-    from tokenizers import Tokenizer
-
-    written = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    written.no_truncation()
-    written.no_padding()
-    for text in (PROBE, *specials):
-        for add in (False, True):
-            wanted = written.encode(text, add_special_tokens=add).ids
-            ids = loaded(text, add_special_tokens=add)["input_ids"]
-            if list(ids) != wanted:
-                place = next(
-                    (n for n, (a, b) in enumerate(zip(ids, wanted, strict=False)) if a != b),
-                    min(len(ids), len(wanted)),
-                )
-                yield (
-                    f"AutoTokenizer gives {type(loaded).__name__}, which cuts text otherwise than "
-                    f"tokenizer.json (add_special_tokens={add}, token {place}: "
-                    f"{ids[place : place + 3]} for {wanted[place : place + 3]}); "
-                    "PreTrainedTokenizerFast.from_pretrained reads it as it is"
-                )
-                return
 
 
 def _row_faults(folder: Path, request: dict[str, Any]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,7 +23,12 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from tokswap.checkpoint.files import FolderFiles, open_files, tokenizer_files
+from tokswap.checkpoint.files import (
+    FolderFiles,
+    is_tokenizer_file,
+    open_files,
+    tokenizer_files,
+)
 from tokswap.checkpoint.hub import HubFiles
 from tokswap.errors import NameUnknownError
 from tokswap.names import Location
@@ -245,3 +251,32 @@ def test_offline_mode_is_told_in_one_sentence(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.stdout.startswith("'org/model' is no folder here, the Hub cannot be reached")
     assert SECRET not in done.stdout + done.stderr
+
+
+def test_every_vocabulary_file_that_transformers_reads_is_known() -> None:
+    """A base's file that is not known as a tokenizer's would be carried into the output."""
+    import transformers
+
+    models = Path(transformers.__file__).parent / "models"
+    named = re.compile(r"VOCAB_FILES_NAMES = \{(.*?)\}", re.DOTALL)
+    names = {
+        name
+        for source in models.glob("*/tokenization_*.py")
+        for block in named.findall(source.read_text(encoding="utf-8"))
+        for name in re.findall(r':\s*"([^"]+\.\w+)"', block)
+    }
+    assert len(names) > 20
+    assert [name for name in sorted(names) if not is_tokenizer_file(name)] == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tekken.json", "tekken_240911.json", "tokenizer.model.v3", "qwen.tiktoken", "tiktoken.model"],
+)
+def test_versioned_tokenizer_files_are_known(name: str) -> None:
+    assert is_tokenizer_file(name)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.py", "tokenization_x.py", "LICENSE"])
+def test_other_files_are_no_tokenizers(name: str) -> None:
+    assert not is_tokenizer_file(name)

@@ -1,5 +1,6 @@
 """The files of a model, wherever they lie: a folder, or a repository on the Hub."""
 
+import re
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -21,13 +22,41 @@ TOKENIZER_FILES = frozenset(
         "vocab.json",
         "merges.txt",
         "vocab.txt",
+        "encoder.json",
+        "vocab.bpe",
+        "bpe.codes",
+        "dict.txt",
         "tokenizer.model",
         "spiece.model",
+        "sentencepiece.model",
         "sentencepiece.bpe.model",
-        "tekken.json",
+        "spm.model",
+        "spm_char.model",
+        "source.spm",
+        "target.spm",
+        "vocab-src.json",
+        "vocab-tgt.json",
+        "target_vocab.json",
+        "entity_vocab.json",
+        "word_shape.json",
+        "word_pronunciation.json",
+        "byte_maps.json",
+        "emoji.json",
+        "normalizer.json",
+        "prophetnet.tokenizer",
     }
 )
 """Names of the files that make up a tokenizer; they travel together."""
+
+TOKENIZER_PATTERN = re.compile(
+    r"tokenizer\.model\.\w+|.*tekken.*\.json|.+\.tiktoken|tiktoken\.model"
+)
+"""Names of such files that carry a version or a model's name."""
+
+
+def is_tokenizer_file(name: str) -> bool:
+    """Tell whether a file is part of a tokenizer, by its name."""
+    return name in TOKENIZER_FILES or TOKENIZER_PATTERN.fullmatch(name) is not None
 
 
 class Files(Protocol):
@@ -133,4 +162,4 @@ def open_files(location: Location) -> Files:
 
 def tokenizer_files(files: Files) -> Mapping[str, Path]:
     """Paths of the files that make up the tokenizer, by file name."""
-    return {name: files.path(name) for name in sorted(files.names & TOKENIZER_FILES)}
+    return {name: files.path(name) for name in sorted(files.names) if is_tokenizer_file(name)}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from tokswap.checkpoint.files import TOKENIZER_FILES
+from tokswap.checkpoint.files import is_tokenizer_file
 from tokswap.checkpoint.header import DTYPE_BITS, Header, pack_header
 from tokswap.checkpoint.source import INDEX, SINGLE, Checkpoint
 from tokswap.checkpoint.target import RECORD
@@ -175,13 +175,15 @@ def carried_files(base: Checkpoint) -> list[str]:
     }
     return sorted(
         name
-        for name in base.files.names - left_out - TOKENIZER_FILES
-        if not name.endswith((*WEIGHT_SUFFIXES, ".index.json", ".plan"))
+        for name in base.files.names - left_out
+        if not is_tokenizer_file(name)
+        and not name.endswith((*WEIGHT_SUFFIXES, ".index.json", ".plan"))
         and not name.startswith((".", "README", "tokenizer"))
     )
 
 
 def needed_files(base: Checkpoint) -> list[str]:
     """Name the base's files that an output is made from; no weights in other formats."""
-    settings = {"config.json", "generation_config.json", INDEX} | TOKENIZER_FILES
-    return sorted({*base.shards, *carried_files(base), *(settings & base.files.names)})
+    settings = {"config.json", "generation_config.json", INDEX} & base.files.names
+    tokenizer = {name for name in base.files.names if is_tokenizer_file(name)}
+    return sorted({*base.shards, *carried_files(base), *settings, *tokenizer})

@@ -170,5 +170,9 @@ def _print(result: "Transplant") -> None:
             f"fresh process; {verified['copied_rows']:,} copied rows are bit-identical"
         )
         typer.echo(f"it speaks: {verified['prompt']!r} … {verified['generated']!r}")
+    tokenizer = result.record.get("tokenizer") or {}
+    if tokenizer.get("fault"):  # a folder that loads wrongly by the usual line: said last
+        typer.echo(f"the tokenizer does not load faithfully by itself: {tokenizer['fault']}")
+        typer.echo(f"load it by {tokenizer['load']}")
     seconds = ", ".join(f"{stage} {value:.1f} s" for stage, value in result.seconds.items())
     typer.echo(f"wrote {result.folder} ({seconds})")

@@ -49,13 +49,7 @@ The body of `{base.name}` with the tokenizer of `{donor.name}`, made without tra
 | said by the user | {counts["overridden"]:,} |
 | ids without a token | {counts["unused"]:,} |
 {_figures(record.get("figures"))}
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
-model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")
-```
-
+{_loading(record.get("tokenizer") or {})}
 The recipe:
 
 ```yaml
@@ -83,6 +77,26 @@ def _licences(folder: Path, pair: Pair) -> str:
         stated = stated_licence(model) or "none stated"
         where = f"; see {', '.join(files)}" if files else ""
         lines.append(f"- {side} `{model.name}`: {stated}{where}")
+    return "\n".join(lines)
+
+
+def _loading(tokenizer: Mapping[str, Any]) -> str:
+    """Show how to load the model and the tokenizer, and what was done so that it loads."""
+    line = tokenizer.get("load", 'AutoTokenizer.from_pretrained("path/to/this/folder")')
+    maker = line.replace("(", ".").partition(".")[0]
+    lines = [
+        "```python",
+        f"from transformers import AutoModelForCausalLM, {maker}",
+        "",
+        f"tokenizer = {line}",
+        'model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")',
+        "```",
+        "",
+    ]
+    if fault := tokenizer.get("fault"):
+        lines += [f"AutoTokenizer does not do here: {fault}.", ""]
+    if changes := tokenizer.get("changed"):
+        lines += [f"`tokenizer_config.json` is the donor's but for: {', '.join(changes)}.", ""]
     return "\n".join(lines)
 
 
