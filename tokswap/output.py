@@ -9,6 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from tokswap.checkpoint.files import chat_template, tokenizer_files
 from tokswap.checkpoint.layout import VocabTensor
+from tokswap.checkpoint.quantised.settings import (
+    BESIDE,
+    leave_out,
+    leave_out_beside,
+    method_of,
+)
 from tokswap.checkpoint.settings import patch_settings
 from tokswap.checkpoint.writer import (
     Replacement,
@@ -27,6 +33,7 @@ from tokswap.vocabulary.align import Kind
 if TYPE_CHECKING:
     from torch import Tensor
 
+HEAD = "lm_head"
 SAFETENSORS_TYPE = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
@@ -53,6 +60,7 @@ def write_folder(
     _write_chat_template(folder, pair, recipe.chat_template)
     for name in carried_files(pair.base):
         shutil.copyfile(pair.base.files.path(name), folder / name)
+    _write_quantisation(folder, pair)
     plan.save(folder / PLAN_FILE)
     return hashes, dropped
 
@@ -68,6 +76,7 @@ def _replacements(
             dtype=SAFETENSORS_TYPE.get(recipe.dtype or "", info.dtype),
             shape=shape,
             make=partial(_new_tensor, pair, plan, tensor, recipe.dtype, hashes),
+            parts=pair.base.stored_names(tensor.name),
         )
     return replacements
 
@@ -115,6 +124,8 @@ def _write_settings(folder: Path, pair: Pair) -> list[str]:
         new, lost = patch_settings(said, pair.alignment)
         for line in lost:
             dropped.setdefault(line, []).append(name)
+        if name == "config.json":
+            new = leave_out(new, _made_plain(pair))
         if new == old:
             shutil.copyfile(pair.base.files.path(name), folder / name)
         else:
@@ -123,6 +134,24 @@ def _write_settings(folder: Path, pair: Pair) -> list[str]:
         f"{line} ({' and '.join(files)}) has no counterpart in the new vocabulary and was dropped"
         for line, files in dropped.items()
     ]
+
+
+def _made_plain(pair: Pair) -> list[str]:
+    """Name the modules that are quantised in the base and plain in the output."""
+    weights = [name for name in pair.layout.names if pair.base.parts(name)]
+    modules = [weight.rpartition(".")[0] for weight in weights]
+    # Engines that build the model under other names know the head by its last one.
+    heads = [HEAD for module in modules if module.endswith(f".{HEAD}")]
+    return list(dict.fromkeys([*modules, *heads]))
+
+
+def _write_quantisation(folder: Path, pair: Pair) -> None:
+    """Bring the files up to date that repeat the settings of the quantisation."""
+    settings, modules = pair.base.quantisation, _made_plain(pair)
+    for name in BESIDE:
+        if settings and modules and name in pair.base.files.names:
+            said = leave_out_beside(pair.base.read_json(name), method_of(settings), modules)
+            write_json(folder / name, said)
 
 
 def _write_chat_template(folder: Path, pair: Pair, whose: str) -> None:

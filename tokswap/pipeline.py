@@ -226,9 +226,13 @@ def _check_texts(recipe: Recipe, target: Path) -> None:
 def _bytes_needed(pair: Pair) -> int:
     """Estimate the output's size: the base's weights with the new rows, and room for the rest."""
     weights = sum(pair.base.files.path(shard).stat().st_size for shard in pair.base.shards)
-    rows = pair.alignment.rows / pair.alignment.base_rows - 1
-    tables = sum(pair.base.info(n).end - pair.base.info(n).begin for n in pair.layout.names)
-    return int(weights + max(rows, 0) * tables) + (64 << 20)
+    growth = pair.alignment.rows / pair.alignment.base_rows
+    for name in pair.layout.names:
+        stored = [pair.base.stored_info(part) for part in pair.base.stored_names(name)]
+        info = pair.base.info(name)
+        change = int(growth * (info.end - info.begin)) - sum(i.end - i.begin for i in stored)
+        weights += max(change, 0)
+    return weights + (64 << 20)
 
 
 T = TypeVar("T")

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from tokswap.checkpoint.header import FLOATS
+from tokswap.checkpoint.quantised.weights import refusal
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.errors import CheckpointError
 from tokswap.vocabulary.special import levels
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
 
 STORED_NAMES = {"lm_head": "embed_out"}
 """Modules that some checkpoints store under another name (GPT-NeoX's head)."""
-
-FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 @dataclass(frozen=True)
@@ -73,30 +73,32 @@ def find_layout(checkpoint: Checkpoint) -> Layout:
 
     Raises:
         CheckpointError: If transformers does not know the model, if a vocabulary tensor is not
-            stored or stored quantised.
+            stored or quantised in a way that cannot be undone.
     """
     model = _meta_model(checkpoint, _config(checkpoint))
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
-    stored = checkpoint.shard_of
     prefix = getattr(model, "base_model_prefix", "")
     embedding_name = _module_name(model, embedding)
-    input_name = _stored(f"{embedding_name}.weight", stored, prefix)
+    input_name = _stored(checkpoint, f"{embedding_name}.weight", prefix)
     if input_name is None:
+        if checkpoint.quantisation:
+            raise CheckpointError(refusal(checkpoint, f"{embedding_name}.weight"))
         raise CheckpointError(
             f"{checkpoint.name} stores no embedding under {embedding_name}.weight; it lies under "
-            "another name or is quantised, which is not supported; give a plain checkpoint as "
-            "save_pretrained() writes it"
+            "another name, which is not supported; give a checkpoint as save_pretrained() writes it"
         )
     output_name = bias = None
     if head is not None:
         head_name = _module_name(model, head)
-        output_name = _stored(f"{head_name}.weight", stored, prefix)
-        bias = _stored(f"{head_name}.bias", stored, prefix)
+        output_name = _stored(checkpoint, f"{head_name}.weight", prefix)
+        bias = _stored(checkpoint, f"{head_name}.bias", prefix)
     said_tied = bool(getattr(model.config.get_text_config(), "tie_word_embeddings", False))
     if output_name is None and head is not None and not said_tied:
+        if checkpoint.quantisation:
+            raise CheckpointError(refusal(checkpoint, f"{head_name}.weight"))
         raise CheckpointError(
             f"{checkpoint.name} says that its head is not tied to the embedding, but stores no "
-            f"{head_name}.weight; a quantised head is not supported, give the plain checkpoint"
+            f"{head_name}.weight; give the whole, plain checkpoint"
         )
     # Where a head is stored beside the embedding and differs, transformers unties the two.
     separate = output_name not in {None, input_name}
@@ -120,8 +122,8 @@ def find_layout(checkpoint: Checkpoint) -> Layout:
     for name in layout.names:
         if checkpoint.info(name).dtype not in FLOATS:
             raise CheckpointError(
-                f"{checkpoint.name} stores {name} as {checkpoint.info(name).dtype}; quantised "
-                "vocabulary tensors are not supported, give the plain checkpoint"
+                f"{checkpoint.name} stores {name} as {checkpoint.info(name).dtype} and its config "
+                "says nothing of a quantisation; give the plain checkpoint"
             )
     return layout
 
@@ -158,17 +160,18 @@ def check_sizes(checkpoint: Checkpoint, layout: Layout) -> int:
         for key, value in level.items()
         if "vocab" in key and type(value) is int and value > 1
     }
+    known = {stored for name in layout.names for stored in checkpoint.stored_names(name)}
     suspects = {
         name: info.shape
         for shard in checkpoint.shards
         for name, info in checkpoint.header(shard).tensors.items()
-        if name not in layout.names and sizes & set(info.shape)
+        if name not in known and sizes & set(info.shape)
     }
     if suspects:
         # Some other size may just be the same number: such tensors do not grow with a vocabulary.
         steady = _steady_names(checkpoint)
         for name, suspect in suspects.items():
-            if name not in steady:
+            if checkpoint.plain_name(name) not in steady:
                 raise CheckpointError(
                     f"{checkpoint.name}: {name} {suspect} has a dimension of a vocabulary's size, "
                     "and it is not known how to carry it over; models with such tensors are not "
@@ -180,7 +183,9 @@ def check_sizes(checkpoint: Checkpoint, layout: Layout) -> int:
 def _same(checkpoint: Checkpoint, first: str, second: str | None) -> bool:
     import torch
 
-    return second is not None and torch.equal(checkpoint.load(first), checkpoint.load(second))
+    if second is None or checkpoint.parts(first) or checkpoint.parts(second):
+        return False  # what was quantised is a copy of nothing
+    return torch.equal(checkpoint.load(first), checkpoint.load(second))
 
 
 def _unsaid(checkpoint: Checkpoint, config: Any) -> dict[str, Any]:
@@ -267,9 +272,9 @@ def _module_name(model: "nn.Module", module: "nn.Module") -> str:
     return next(str(name) for name, found in model.named_modules() if found is module)
 
 
-def _stored(name: str, stored: Mapping[str, str], prefix: str) -> str | None:
+def _stored(checkpoint: Checkpoint, name: str, prefix: str) -> str | None:
     """Find the stored name of a parameter."""
-    return next((found for found in _spellings(name, prefix) if found in stored), None)
+    return next((found for found in _spellings(name, prefix) if checkpoint.has(found)), None)
 
 
 def _spellings(name: str, prefix: str) -> Iterator[str]:

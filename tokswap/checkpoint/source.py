@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from tokswap.checkpoint.files import Files, open_files, tokenizer_files
 from tokswap.checkpoint.header import Header, TensorInfo, read_header
+from tokswap.checkpoint.quantised.parts import Parts, group_parts, plain_name
+from tokswap.checkpoint.quantised.settings import quantisation
+from tokswap.checkpoint.quantised.weights import is_quantised, load_plain, plain_info
 from tokswap.errors import CheckpointError
 from tokswap.names import Location, resolve
 from tokswap.vocabulary.tokens import Vocabulary, load_vocabulary
@@ -160,8 +163,51 @@ class Checkpoint:
             self._headers[shard] = read_header(self.files.path(shard))
         return self._headers[shard]
 
+    @cached_property
+    def quantisation(self) -> Mapping[str, Any] | None:
+        """Settings of the quantisation, or None where the weights are plain."""
+        if found := quantisation(self.config):
+            return found
+        if "quantize_config.json" in self.files.names:  # as the first of GPTQ's tools left it
+            return {"quant_method": "gptq", **self.read_json("quantize_config.json")}
+        return None
+
+    @cached_property
+    def quantised(self) -> Mapping[str, Parts]:
+        """The stored parts of weights that may be quantised, by the name of the plain weight."""
+        return group_parts(self.shard_of) if self.quantisation else {}
+
+    def parts(self, name: str) -> Parts | None:
+        """Name the stored tensors that make a quantised weight; None where it is plain."""
+        parts = self.quantised.get(name)
+        if parts and is_quantised({part: self.stored_info(n) for part, n in parts.items()}):
+            return parts
+        return None
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is a tensor of that name, or quantised parts of it."""
+        return name in self.shard_of or self.parts(name) is not None
+
+    def stored_names(self, name: str) -> tuple[str, ...]:
+        """Name what is stored for a tensor: itself, or the parts of a quantised weight."""
+        return tuple((self.parts(name) or {name: name}).values())
+
+    def plain_name(self, stored: str) -> str:
+        """Name the weight that a stored tensor is a part of, or the tensor itself."""
+        return plain_name(stored) if self.quantisation else stored
+
     def info(self, name: str) -> TensorInfo:
-        """Type, shape and place of a tensor.
+        """Type, shape and place of a tensor; of a quantised weight, as :meth:`load` gives it.
+
+        Raises:
+            CheckpointError: If the file that should hold it does not, or it is quantised in a way
+                that cannot be undone.
+        """
+        parts = self.parts(name)
+        return plain_info(self, name, parts) if parts else self.stored_info(name)
+
+    def stored_info(self, name: str) -> TensorInfo:
+        """Type, shape and place of a tensor as it is stored.
 
         Raises:
             CheckpointError: If the file that should hold it does not.
@@ -175,10 +221,15 @@ class Checkpoint:
         return tensors[name]
 
     def load(self, name: str) -> "Tensor":
-        """Load a tensor in its stored type, on the CPU."""
+        """Load a tensor on the CPU, in its stored type; a quantised weight is made plain."""
+        parts = self.parts(name)
+        return load_plain(self, name, parts) if parts else self.load_stored(name)
+
+    def load_stored(self, name: str) -> "Tensor":
+        """Load a tensor as it is stored, on the CPU."""
         from safetensors import safe_open
 
-        self.info(name)
+        self.stored_info(name)
         with safe_open(self.files.path(self.shard_of[name]), framework="pt") as file:
             tensor: Tensor = file.get_tensor(name)
         return tensor
