@@ -4,12 +4,14 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.checkpoint.target import RECORD, check_space, check_target, staging
 from tokswap.errors import EvaluationError, RecipeError, VerificationError
+from tokswap.evaluation.load import loading_obstacle
 from tokswap.evaluation.measure import (
     Evaluation,
     evaluate,
@@ -99,6 +101,7 @@ def transplant(
     sources = [Checkpoint.open(recipe.base_model), Checkpoint.open(recipe.donor)]
     check_target(target, sources, overwrite=overwrite)
     _check_texts(recipe, target)
+    measured = not plan_only and _is_measurable(recipe, sources[0])
     checked = recipe.verify and not plan_only
     with fresh_process() if checked else nullcontext() as process:
         pair = clock.time("align", lambda: open_pair(recipe))
@@ -127,17 +130,15 @@ def transplant(
                     note(f"note: {line}")
                 record = make_record(recipe, pair, hashes)
                 if recipe.verify:
-                    note("verify in a fresh process")
-                    same = recipe.dtype is None
-                    record["verified"] = clock.time(
-                        "verify", lambda: verify(folder, pair, same_dtype=same, process=process)
-                    )
+                    look = partial(_verify, folder, pair, recipe, process)
+                    record["verified"], not_run = clock.time("verify", look)
+                    warnings += not_run
                 record["files"] = sorted({path.name for path in folder.iterdir()} | {RECORD, CARD})
                 write_json(folder / RECORD, record)
                 write_card(folder / CARD, record, pair)
 
     evaluation = None
-    if recipe.eval is not None and not plan_only:
+    if measured:
         # The folder is in place by now: an interrupted measurement costs no transplant.
         evaluation = clock.time("evaluate", lambda: _measure(recipe, target, device))
         names = ("base", "result")
@@ -172,6 +173,44 @@ def default_out(recipe: Recipe) -> str:
     """Name an output folder from both models and the method."""
     base, donor = resolve(recipe.base_model), resolve(recipe.donor)
     return f"{base.short}-{donor.short}-{recipe.method}"
+
+
+def _verify(
+    folder: Path, pair: Pair, recipe: Recipe, process: Any
+) -> tuple[dict[str, Any], list[str]]:
+    """Check what was written; return what was seen, and what the user should know of it."""
+    note("verify in a fresh process")
+    seen = verify(folder, pair, same_dtype=recipe.dtype is None, process=process)
+    if "not_run" not in seen:
+        return seen, []
+    warning = (
+        f"the quantised model was not run, for its base cannot be run here either "
+        f"({seen['not_run']}); tokenizer and copied rows were checked"
+    )
+    note(f"note: {warning}")
+    return seen, [warning]
+
+
+def _is_measurable(recipe: Recipe, base: Checkpoint) -> bool:
+    """Tell whether to measure: not where transformers cannot load the quantised base here.
+
+    Raises:
+        EvaluationError: If it cannot, and the recipe asks for it in so many words.
+    """
+    if recipe.eval is None or base.quantisation is None:
+        return recipe.eval is not None
+    reason = loading_obstacle(base.files.path("config.json").parent)
+    if reason and "eval" in recipe.model_fields_set:
+        raise EvaluationError(
+            f"{base.name} is quantised and cannot be loaded here to be measured ({reason}); "
+            "--no-eval goes on without"
+        )
+    if reason:
+        note(
+            f"note: {base.name} is quantised and cannot be loaded here, so nothing is measured "
+            f"({reason})"
+        )
+    return not reason
 
 
 def _measure(recipe: Recipe, target: Path, device: str) -> Evaluation:

@@ -83,7 +83,8 @@ def verify(
 
     Returns:
         What was seen: ``model_class``, ``tokenizer_class``, ``copied_rows``, ``prompt``,
-        ``generated``.
+        ``generated``; of a quantised model that cannot be run here, ``not_run`` with the reason
+        instead of what the model would have told.
 
     Raises:
         VerificationError: If something is not what it should be; the message says what.
@@ -157,29 +158,67 @@ def tokenizer_fault(pair: Pair) -> str | None:
 
 def _inspect(request: dict[str, Any]) -> dict[str, Any]:
     """Look at the folder; runs in the fresh process."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     folder = Path(request["folder"])
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", trust_remote_code=False)
     faults = [
         *_tokenizer_faults(folder, tokenizer, request["specials"]),
         *_row_faults(folder, request),
-        *_model_faults(model, request["rows"]),
     ]
+    seen: dict[str, Any] = {
+        "tokenizer_class": type(tokenizer).__name__,
+        "copied_rows": len(request["copied"]),
+    }
+    try:
+        ran, more = _run(folder, tokenizer, request)
+        seen |= ran
+        faults += more
+    except Exception as error:  # transformers has no common kind for what does not load
+        if not _no_fault_of_ours(request):
+            raise
+        reason = str(error).replace(str(folder), "the folder") or type(error).__name__
+        seen["not_run"] = " ".join(reason.split())[:300]
+    return {"faults": faults, **seen}
+
+
+def _run(folder: Path, tokenizer: Any, request: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Load the model, look at it and let it generate."""
+    from transformers import AutoModelForCausalLM
+
+    model, info = AutoModelForCausalLM.from_pretrained(
+        folder, dtype="auto", trust_remote_code=False, output_loading_info=True
+    )
+    names = {name for name, _ in request["tensors"]}
+    # transformers fills what it does not find with random numbers and merely warns.
+    faults = [f"the model loads without {name}" for name in names & set(info["missing_keys"])]
+    faults += _model_faults(model, request["rows"])
     generated = ""
     if not faults:
         inputs = tokenizer(PROMPT, return_tensors="pt", return_token_type_ids=False)
         ids = model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)
         generated = tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :])
-    return {
-        "faults": faults,
-        "model_class": type(model).__name__,
-        "tokenizer_class": type(tokenizer).__name__,
-        "copied_rows": len(request["copied"]),
-        "prompt": PROMPT,
-        "generated": generated,
-    }
+    seen = {"model_class": type(model).__name__, "prompt": PROMPT, "generated": generated}
+    return seen, faults
+
+
+def _no_fault_of_ours(request: dict[str, Any]) -> bool:
+    """Tell whether a quantised base does not run here either: its result cannot be expected to."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from tokswap.checkpoint.source import Checkpoint
+
+    if Checkpoint.open(request["base"]).quantisation is None:
+        return False
+    try:
+        base = AutoModelForCausalLM.from_pretrained(
+            request["base"], dtype="auto", trust_remote_code=False
+        )
+        base(torch.tensor([[0, 1]]))
+    except Exception:  # as above
+        return True
+    return False
 
 
 def _tokenizer_faults(folder: Path, loaded: Any, specials: list[str]) -> Iterator[str]:

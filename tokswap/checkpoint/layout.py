@@ -122,8 +122,9 @@ def find_layout(checkpoint: Checkpoint) -> Layout:
     for name in layout.names:
         if checkpoint.info(name).dtype not in FLOATS:
             raise CheckpointError(
-                f"{checkpoint.name} stores {name} as {checkpoint.info(name).dtype} and its config "
-                "says nothing of a quantisation; give the plain checkpoint"
+                f"{checkpoint.name} stores {name} as {checkpoint.info(name).dtype}; quantised "
+                "vocabulary tensors need a quantization_config that says how; give the plain "
+                "checkpoint"
             )
     return layout
 

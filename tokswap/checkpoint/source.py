@@ -166,6 +166,8 @@ class Checkpoint:
     @cached_property
     def quantisation(self) -> Mapping[str, Any] | None:
         """Settings of the quantisation, or None where the weights are plain."""
+        if "config.json" not in self.files.names:
+            return None
         if found := quantisation(self.config):
             return found
         if "quantize_config.json" in self.files.names:  # as the first of GPTQ's tools left it

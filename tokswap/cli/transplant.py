@@ -117,10 +117,12 @@ def _print(result: "Transplant") -> None:
             typer.echo(f"note: {warning}")
     verified = result.record.get("verified")
     if verified:
+        loads = [verified[key] for key in ("model_class", "tokenizer_class") if key in verified]
         typer.echo(
-            f"verified: {verified['model_class']} with {verified['tokenizer_class']} loads in a "
-            f"fresh process; {verified['copied_rows']:,} copied rows are bit-identical"
+            f"verified: {' with '.join(loads)} loads in a fresh process; "
+            f"{verified['copied_rows']:,} copied rows are bit-identical"
         )
-        typer.echo(f"it speaks: {verified['prompt']!r} … {verified['generated']!r}")
+        if "generated" in verified:
+            typer.echo(f"it speaks: {verified['prompt']!r} … {verified['generated']!r}")
     seconds = ", ".join(f"{stage} {value:.1f} s" for stage, value in result.seconds.items())
     typer.echo(f"wrote {result.folder} ({seconds})")

@@ -31,4 +31,12 @@ def warnings_for(pair: Pair, recipe: Recipe) -> list[str]:
     beyond = sum(source >= pair.alignment.base_rows for source in base.ids.values())
     if beyond:
         found.append(f"{beyond} base tokens have no row in the base's tables and are not used")
+    plain = [name for name in pair.layout.names if pair.base.parts(name)]
+    if plain:
+        found.append(
+            f"the base stores {' and '.join(plain)} quantised: in the output "
+            f"{'they are' if len(plain) > 1 else 'it is'} plain "
+            f"({', '.join(dict.fromkeys(pair.base.info(name).dtype for name in plain))}), since "
+            "new rows were never calibrated"
+        )
     return found

@@ -208,7 +208,8 @@ def _scaled(settings: Mapping[str, Any], infos: Mapping[str, TensorInfo]) -> For
     if weight is None or scale is None or weight.dtype not in EIGHT_BITS or len(weight.shape) != 2:
         return None
     outputs, inputs = weight.shape
-    if math.prod(scale.shape) == 1:
+    blocks_only = settings.get("weight_block_size") and len(scale.shape) == 2
+    if math.prod(scale.shape) == 1 and not blocks_only:
         return Form("scaled", weight.shape, block=(outputs, inputs))
     if scale.shape in {(outputs,), (outputs, 1)}:
         return Form("scaled", weight.shape, block=(1, inputs))
