@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,8 +54,9 @@ def write_folder(
         was dropped because the new vocabulary has no such token.
     """
     hashes: dict[str, str] = {}
-    write_weights(folder, pair.base, _replacements(pair, plan, recipe, hashes))
-    dropped = _write_settings(folder, pair)
+    replacements = _replacements(pair, plan, recipe, hashes)
+    write_weights(folder, pair.base, replacements, drop=pair.layout.dropped)
+    dropped = _write_settings(folder, pair, plan)
     for name, path in tokenizer_files(pair.donor.files).items():
         shutil.copyfile(path, folder / name)
     _write_chat_template(folder, pair, recipe.chat_template)
@@ -70,15 +72,30 @@ def _replacements(
 ) -> dict[str, Replacement]:
     replacements = {}
     for tensor in pair.layout.tensors:
-        info = pair.base.info(tensor.name)
-        shape = (*info.shape[: tensor.axis], plan.rows, *info.shape[tensor.axis + 1 :])
+        info, axis = pair.base.info(tensor.name), tensor.axis
         replacements[tensor.name] = Replacement(
             dtype=SAFETENSORS_TYPE.get(recipe.dtype or "", info.dtype),
-            shape=shape,
+            shape=(*info.shape[:axis], new_rows_of(tensor, plan), *info.shape[axis + 1 :]),
             make=partial(_new_tensor, pair, plan, tensor, recipe.dtype, hashes),
             parts=pair.base.stored_names(tensor.name),
         )
     return replacements
+
+
+def new_rows_of(tensor: VocabTensor, plan: Plan) -> int:
+    """Count the entries that a tensor will have for the new vocabulary.
+
+    A table that ends early stands for all tokens behind its end by its first row. It may end early
+    again, where the new vocabulary's last tokens are such tokens.
+    """
+    if tensor.rows == plan.base_rows:
+        return plan.rows
+    source = plan.copied(tensor.role)
+    first = (source == 0) | (source >= tensor.rows)
+    if not bool(first[0]):
+        return plan.rows
+    kept = (~first).nonzero()[:, 0].tolist()
+    return int(kept[-1]) + 1 if kept else 1
 
 
 def _new_tensor(
@@ -87,32 +104,36 @@ def _new_tensor(
     import torch
 
     name, axis = tensor.name, tensor.axis
-    table = pair.base.load(name)
+    table = pair.base.load(name).movedim(axis, 0)
     new = getattr(torch, dtype) if dtype else table.dtype
     # Combined in the wider type, so that nothing is rounded twice.
-    made = _apply(plan, table.to(torch.promote_types(table.dtype, new)), tensor.role, axis).to(new)
+    table = table.to(torch.promote_types(table.dtype, new))
+    rows = _apply(plan, table, tensor.role)[: new_rows_of(tensor, plan)].to(new)
     # A copied row may hold what it likes, unless it was converted.
     checked = torch.arange(plan.rows) if dtype else (plan.kind == Kind.MISSING).nonzero()[:, 0]
-    rows = made.movedim(axis, 0)
+    checked = checked[checked < len(rows)]
     starts = range(0, len(checked), ROWS_AT_ONCE)
     if not all(bool(rows[checked[n : n + ROWS_AT_ONCE]].isfinite().all()) for n in starts):
-        raise OutputError(f"the new {name} holds numbers beyond {made.dtype}; choose a wider dtype")
+        raise OutputError(f"the new {name} holds numbers beyond {rows.dtype}; choose a wider dtype")
+    made = rows.movedim(0, axis).contiguous()
     hashes[name] = hashlib.sha256(tensor_bytes(made)).hexdigest()
     return made
 
 
-def _apply(plan: Plan, table: "Tensor", role: Role, axis: int) -> "Tensor":
-    """Apply a plan along any axis of a tensor."""
-    if axis == 0 and table.dim() <= 2:
-        return plan.apply(table, role)
-    rows = table.movedim(axis, 0)
-    wide = rows.reshape(len(rows), -1)
+def _apply(plan: Plan, table: "Tensor", role: Role) -> "Tensor":
+    """Apply a plan to a tensor whose first dimension is the vocabulary's."""
+    import torch
+
+    if len(table) < plan.base_rows:
+        rest = table[:1].expand(plan.base_rows - len(table), *table.shape[1:])
+        table = torch.cat([table, rest])
+    wide = table if table.dim() <= 2 else table.flatten(1)
     # A single column is a bias: rows that the plan holds as they are say nothing of it.
-    made = plan.apply(wide[:, 0] if wide.shape[1] == 1 else wide, role)
-    return made.reshape(-1, *rows.shape[1:]).movedim(0, axis).contiguous()
+    made = plan.apply(wide[:, 0] if wide.dim() == 2 and wide.shape[1] == 1 else wide, role)
+    return made.reshape(-1, *table.shape[1:])
 
 
-def _write_settings(folder: Path, pair: Pair) -> list[str]:
+def _write_settings(folder: Path, pair: Pair, plan: Plan) -> list[str]:
     """Write config.json and generation_config.json; unchanged ones byte for byte."""
     dropped: dict[str, list[str]] = {}
     for name in ("config.json", "generation_config.json"):
@@ -120,12 +141,13 @@ def _write_settings(folder: Path, pair: Pair) -> list[str]:
             continue
         old = said = pair.base.read_json(name)
         if name == "config.json" and pair.base.vocabulary.sha256 != pair.donor.vocabulary.sha256:
-            said = {**old, **pair.layout.unsaid}  # transformers' defaults are the old vocabulary's
+            said = _merged(old, pair.layout.unsaid)  # transformers' defaults are the old ones
         new, lost = patch_settings(said, pair.alignment)
+        if name == "config.json":
+            _set_sizes(new, pair, plan)
+            new = leave_out(new, _made_plain(pair))
         for line in lost:
             dropped.setdefault(line, []).append(name)
-        if name == "config.json":
-            new = leave_out(new, _made_plain(pair))
         if new == old:
             shutil.copyfile(pair.base.files.path(name), folder / name)
         else:
@@ -134,6 +156,27 @@ def _write_settings(folder: Path, pair: Pair) -> list[str]:
         f"{line} ({' and '.join(files)}) has no counterpart in the new vocabulary and was dropped"
         for line, files in dropped.items()
     ]
+
+
+def _merged(said: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Add settings to others, at every level."""
+    merged = dict(said)
+    for key, value in more.items():
+        inner = merged.get(key)
+        nested = isinstance(value, dict) and isinstance(inner, dict)
+        merged[key] = _merged(inner or {}, value) if nested else value
+    return merged
+
+
+def _set_sizes(config: dict[str, Any], pair: Pair, plan: Plan) -> None:
+    """Set the sizes that go by another name than ``vocab_size``, in place."""
+    tensors = {tensor.name: tensor for tensor in pair.layout.tensors}
+    for place, name in pair.layout.sizes.items():
+        level: Any = config
+        for key in place[:-1]:
+            level = level.get(key, {})
+        if place[-1] in level and name in tensors:
+            level[place[-1]] = new_rows_of(tensors[name], plan)
 
 
 def _made_plain(pair: Pair) -> list[str]:

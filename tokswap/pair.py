@@ -76,13 +76,13 @@ def open_pair(recipe: Recipe) -> Pair:
         raise RecipeError(
             f"chat_template: {base.name!r} has no single chat template to keep; use donor or none"
         )
-    layout = find_layout(base)
+    layout = find_layout(base, recipe.tensors.keep, recipe.tensors.drop)
     base_rows = check_sizes(base, layout)
     return Pair(
         base=base,
         donor=donor,
         layout=layout,
-        donor_layout=find_layout(donor) if needs_donor else None,
+        donor_layout=find_layout(donor, tables_only=True) if needs_donor else None,
         alignment=align(
             base.vocabulary,
             donor.vocabulary,

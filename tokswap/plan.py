@@ -123,6 +123,19 @@ class Plan:
         """Compute the new table of a role from the base's; see :meth:`RolePlan.apply`."""
         return self.roles.get(role, self.roles["input"]).apply(table)
 
+    def copied(self, role: Role = "input") -> Tensor:
+        """Return (T,) int64: the base id whose row each new row copies bit for bit, or -1."""
+        plan = self.roles.get(role, self.roles["input"])
+        weights = plan.weights
+        starts, counts = weights.indptr[:-1], weights.indptr.diff()
+        source = torch.full((self.rows,), -1, dtype=torch.int64)
+        single = (counts == 1).nonzero()[:, 0]
+        entry = starts[single]
+        whole = (weights.weights[entry] == 1) & (weights.indices[entry] < self.base_rows)
+        source[single[whole]] = weights.indices[entry[whole]]
+        source[plan.dense_ids] = -1
+        return source
+
     def explain(self, number: int, role: Role = "input") -> tuple[str, list[tuple[int, float]]]:
         """Tell where a row comes from.
 

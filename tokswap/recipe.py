@@ -64,6 +64,17 @@ def _as_list(said: Any) -> Any:
     return [said] if isinstance(said, str) else said
 
 
+class TensorsPart(_Part):
+    """What becomes of stored tensors that this program does not know."""
+
+    keep: Annotated[list[str], BeforeValidator(_as_list)] = Field(
+        default_factory=list, description="names of stored tensors to carry as they are"
+    )
+    drop: Annotated[list[str], BeforeValidator(_as_list)] = Field(
+        default_factory=list, description="names of stored tensors to leave out"
+    )
+
+
 class EvalPart(_Part):
     """How the base and the result are measured."""
 
@@ -110,6 +121,10 @@ class Recipe(_Part):
     )
     tokenizer: TokenizerPart = Field(
         default_factory=TokenizerPart, description="what to change about the adopted vocabulary"
+    )
+    tensors: TensorsPart = Field(
+        default_factory=TensorsPart,
+        description="what becomes of stored tensors of the vocabulary's size that are not known",
     )
     chat_template: Literal["donor", "base", "none"] = Field(
         default="donor", description="whose chat template goes along"
@@ -206,6 +221,15 @@ def make_recipe(
         between = " " if len(faults) == 1 else "\n  "
         raise RecipeError(between.join([f"{called} is not valid:", *faults]))
     return recipe
+
+
+def with_tensors(recipe: Recipe, keep: Sequence[str] | None, drop: Sequence[str] | None) -> Recipe:
+    """Add the names of tensors to keep and to drop, which are no YAML and may hold any sign."""
+    part = TensorsPart(
+        keep=list(dict.fromkeys([*recipe.tensors.keep, *(keep or ())])),
+        drop=list(dict.fromkeys([*recipe.tensors.drop, *(drop or ())])),
+    )
+    return recipe.model_copy(update={"tensors": part})
 
 
 def _method_faults(said: Mapping[str, Any]) -> list[str]:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokswap.checkpoint.files import tokenizer_files
-from tokswap.checkpoint.layout import quiet
 from tokswap.checkpoint.settings import patch_settings
+from tokswap.checkpoint.skeleton import load_model, quiet, run_model
 from tokswap.errors import VerificationError
 from tokswap.pair import Pair
 
@@ -89,11 +89,14 @@ def verify(
     Raises:
         VerificationError: If something is not what it should be; the message says what.
     """
-    source = pair.alignment.source
+    source, base_rows = pair.alignment.source, pair.alignment.base_rows
     request = {
         "folder": str(folder),
         "base": str(pair.base.files.path("config.json").parent),
         "tensors": [[tensor.name, tensor.axis] for tensor in pair.layout.tensors],
+        "short": [tensor.name for tensor in pair.layout.tensors if tensor.rows < base_rows],
+        "base_rows": base_rows,
+        "model_class": pair.layout.model_class,
         "same_dtype": same_dtype,
         "specials": [
             pair.donor.vocabulary.strings[n] for n in sorted(pair.donor.vocabulary.special)
@@ -184,18 +187,14 @@ def _inspect(request: dict[str, Any]) -> dict[str, Any]:
 
 def _run(folder: Path, tokenizer: Any, request: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Load the model, look at it and let it generate."""
-    from transformers import AutoModelForCausalLM
-
-    model, info = AutoModelForCausalLM.from_pretrained(
-        folder, dtype="auto", trust_remote_code=False, output_loading_info=True
-    )
+    model, lacking = load_model(folder, request["model_class"])
     names = {name for name, _ in request["tensors"]}
-    # transformers fills what it does not find with random numbers and merely warns.
-    faults = [f"the model loads without {name}" for name in names & set(info["missing_keys"])]
+    faults = [f"the model loads without {name}" for name in sorted(names & lacking)]
     faults += _model_faults(model, request["rows"])
     generated = ""
-    if not faults:
+    if not faults and model.can_generate():
         inputs = tokenizer(PROMPT, return_tensors="pt", return_token_type_ids=False)
+        inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
         ids = model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)
         generated = tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :])
     seen = {"model_class": type(model).__name__, "prompt": PROMPT, "generated": generated}
@@ -205,17 +204,14 @@ def _run(folder: Path, tokenizer: Any, request: dict[str, Any]) -> tuple[dict[st
 def _no_fault_of_ours(request: dict[str, Any]) -> bool:
     """Tell whether a quantised base does not run here either: its result cannot be expected to."""
     import torch
-    from transformers import AutoModelForCausalLM
 
     from tokswap.checkpoint.source import Checkpoint
 
     if Checkpoint.open(request["base"]).quantisation is None:
         return False
     try:
-        base = AutoModelForCausalLM.from_pretrained(
-            request["base"], dtype="auto", trust_remote_code=False
-        )
-        base(torch.tensor([[0, 1]]))
+        model, _ = load_model(Path(request["base"]), request["model_class"])
+        run_model(model, torch.tensor([[0, 1]], device=model.device))
     except Exception:  # as above
         return True
     return False
@@ -254,6 +250,8 @@ def _row_faults(folder: Path, request: dict[str, Any]) -> Iterator[str]:
     new, old = torch.tensor(request["copied"], dtype=torch.int64).reshape(-1, 2).unbind(1)
     for name, axis in request["tensors"]:
         rows, table = (source.load(name).movedim(axis, 0) for source in (written, base))
+        if name in request["short"]:  # the first row stands for those behind the end
+            rows, table = _whole(rows, request["rows"]), _whole(table, request["base_rows"])
         wanted = table[old]
         if len(rows) != request["rows"]:
             yield f"{name} has {len(rows)} rows instead of {request['rows']}"
@@ -271,17 +269,24 @@ def _bytes(tensor: Any) -> Any:
     return tensor.contiguous().reshape(-1).view(torch.uint8)
 
 
+def _whole(table: Any, rows: int) -> Any:
+    import torch
+
+    return torch.cat([table, table[:1].expand(max(0, rows - len(table)), *table.shape[1:])])
+
+
 def _model_faults(model: Any, rows: int) -> Iterator[str]:
     import torch
 
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    for module in (embedding, head):
-        if module is not None and len(module.weight) != rows:
-            yield f"the model loads with {len(module.weight)} rows instead of {rows}"
-            return
     with torch.inference_mode():
-        logits = model(torch.tensor([[0, rows - 1]])).logits
-    if not bool(torch.isfinite(logits).all()):
+        found = run_model(model, torch.tensor([[0, rows - 1]], device=model.device))
+    embedding = model.get_input_embeddings()
+    sizes = {len(embedding.weight)} if hasattr(embedding, "weight") else set()
+    sizes |= {found.shape[-1]} if model.get_output_embeddings() is not None else set()
+    for size in sizes - {rows}:
+        yield f"the model loads with {size} rows instead of {rows}"
+        return
+    if not bool(torch.isfinite(found).all()):
         yield "the model's logits are not finite"
 
 

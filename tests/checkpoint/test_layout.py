@@ -110,7 +110,10 @@ def test_a_head_under_its_older_name(save: Save) -> None:
 def test_an_unknown_tensor_of_the_vocabularys_size_is_refused_by_name(save: Save) -> None:
     folder = save("Llama", **LLAMA)
     rewrite(folder, lambda tensors: tensors | {"model.freq_map": torch.zeros(3, 37)})
-    with pytest.raises(CheckpointError, match=r"model\.freq_map \(3, 37\) has .* size.*not supp"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"model\.freq_map \(3, 37\) has .* size.*--drop-tensor model",
+    ):
         of(folder)
 
 
@@ -118,22 +121,72 @@ def test_a_size_that_means_something_else_as_well_is_let_pass(save: Save) -> Non
     of(save("Llama", **{**LLAMA, "intermediate_size": 37}))
 
 
-def test_a_copy_of_the_vocabulary_is_found_whatever_else_has_its_size(save: Save) -> None:
-    folder = save("Llama", **{**LLAMA, "max_position_embeddings": 37, "intermediate_size": 37})
-    rewrite(folder, lambda tensors: tensors | {"mtp.embed.weight": torch.zeros(37, 8)})
-    with pytest.raises(CheckpointError, match=r"mtp\.embed\.weight \(37, 8\) has .* size"):
+BUSY = {**LLAMA, "max_position_embeddings": 37, "intermediate_size": 37}
+
+
+def test_a_table_of_a_layer_that_predicts_ahead_follows_its_role(save: Save) -> None:
+    folder = save("Llama", **BUSY)
+    ahead = {
+        "model.layers.1.embed_tokens.weight": "input",
+        "model.layers.1.shared_head.head.weight": "output",
+    }
+    rewrite(folder, lambda tensors: tensors | {name: torch.zeros(37, 8) for name in ahead})
+    assert roles(of(folder)) == {EMBED: "input", HEAD: "output"} | ahead
+
+
+@pytest.mark.parametrize(("table", "role"), [(EMBED, "input"), (HEAD, "output")])
+def test_a_copy_under_a_name_that_says_nothing_has_its_tables_role(
+    save: Save, table: str, role: str
+) -> None:
+    folder = save("Llama", **BUSY)
+    rewrite(folder, lambda tensors: tensors | {"mtp.0.w": tensors[table].clone()})
+    assert roles(of(folder))["mtp.0.w"] == role
+
+
+def test_a_table_under_a_name_that_says_nothing_is_refused_by_name(save: Save) -> None:
+    folder = save("Llama", **BUSY)
+    rewrite(folder, lambda tensors: tensors | {"mtp.0.w": torch.zeros(37, 8)})
+    with pytest.raises(CheckpointError, match=r"mtp\.0\.w \(37, 8\) has .* size"):
         of(folder)
 
 
-def test_a_second_vocabulary_is_refused_by_name(save: Save) -> None:
+def test_the_user_says_what_becomes_of_unknown_tensors(save: Save) -> None:
+    folder = save("Llama", **LLAMA)
+    unknown = {"a.map": torch.zeros(37), "b.map": torch.zeros(37)}
+    rewrite(folder, lambda tensors: tensors | unknown)
+    found = find_layout(Checkpoint.open(str(folder)), keep=["a.map"], drop=["b.map"])
+    assert roles(found) == {EMBED: "input", HEAD: "output"}
+    assert found.dropped == ("b.map",)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"keep": ["a.mop"]}, r"stores no tensor .a\.mop.; did you mean .a\.map.\?; name one"),
+        ({"keep": ["a.map"], "drop": ["a.map"]}, r"a\.map is to be both kept and dropped"),
+        ({"drop": [EMBED]}, rf"{EMBED} is a table that every transplant replaces"),
+        ({"keep": [HEAD]}, rf"{HEAD} is a table that every transplant replaces"),
+    ],
+)
+def test_names_that_make_no_sense_are_refused(
+    save: Save, said: dict[str, Any], message: str
+) -> None:
+    folder = save("Llama", **LLAMA)
+    rewrite(folder, lambda tensors: tensors | {"a.map": torch.zeros(37)})
+    with pytest.raises(CheckpointError, match=message):
+        find_layout(Checkpoint.open(str(folder)), **said)
+
+
+def test_a_table_that_ends_early_is_one_of_the_vocabularys(save: Save) -> None:
     folder = save(
         "Gemma3nText", **{**LLAMA, "num_hidden_layers": 2, "num_kv_shared_layers": 0},
         vocab_size_per_layer_input=33, hidden_size_per_layer_input=4, laurel_rank=2,
         layer_types=["full_attention", "full_attention"], activation_sparsity_pattern=[0.0, 0.0],
         altup_num_inputs=2,
     )  # fmt: skip
-    with pytest.raises(CheckpointError, match=r"embed_tokens_per_layer\.weight \(33, 8\) has"):
-        of(folder)
+    found, name = of(folder), "model.embed_tokens_per_layer.weight"
+    assert VocabTensor(name, "input", axis=0, rows=33) in found.tensors
+    assert found.sizes == {("vocab_size_per_layer_input",): name}
 
 
 def test_a_stored_head_that_differs_is_not_tied_whatever_the_config_says(save: Save) -> None:

@@ -1,26 +1,22 @@
-"""Where a checkpoint keeps its vocabulary: the tensors with one row for each token.
+"""Where a checkpoint keeps its vocabulary: the tensors with an entry for each token.
 
-There is no table of architectures. transformers builds the model on the meta device (no memory,
-no weights) and says which module embeds and which predicts; the names are then looked up among
-those that are stored, which differ from the modules' by a prefix at times.
+The model's own tensors are found by :mod:`tokswap.checkpoint.skeleton`. What is stored beside them
+and has a vocabulary's size is claimed by its name or its content, or refused.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from tokswap.checkpoint.header import FLOATS
+from tokswap.checkpoint.header import FLOATS, TensorInfo
 from tokswap.checkpoint.quantised.weights import refusal
+from tokswap.checkpoint.skeleton import Path, Skeleton, Slot, config_levels, read_skeleton
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.errors import CheckpointError
+from tokswap.names import near
 from tokswap.vocabulary.special import levels
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-STORED_NAMES = {"lm_head": "embed_out"}
-"""Modules that some checkpoints store under another name (GPT-NeoX's head)."""
+Side = Literal["input", "output"]
 
 
 @dataclass(frozen=True)
@@ -32,11 +28,12 @@ class VocabTensor:
         role: The role whose plan its entries follow: ``input`` where it is looked up by the tokens
             that are read, ``output`` where it scores the tokens that may come next.
         axis: The dimension with one entry for each token.
-        rows: Stored size of that dimension: S, or less in a table that ends early.
+        rows: Stored size of that dimension: S, or less in a table that ends early, whose first row
+            stands for the tokens behind its end.
     """
 
     name: str
-    role: Literal["input", "output"]
+    role: Side
     axis: int
     rows: int
 
@@ -49,13 +46,21 @@ class Layout:
         input: The embedding, (S, D): the table that methods read for the role ``input``.
         output: The head, (S, D); the same name as ``input`` where the head is tied to it.
         tensors: All stored tensors that a change of vocabulary replaces, these two first.
-        unsaid: Settings about the vocabulary that config.json leaves to transformers' defaults.
+        sizes: By place in config.json, the tensor whose size it holds; ``vocab_size`` itself, which
+            is the embedding's wherever it equals S, is not among them.
+        dropped: Stored tensors that are left out of the result.
+        unsaid: Settings about the vocabulary that config.json leaves to transformers' defaults, as
+            nested as they are there.
+        model_class: The class that transformers loads the checkpoint with.
     """
 
     input: str
     output: str
     tensors: tuple[VocabTensor, ...]
+    sizes: Mapping[Path, str] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
     unsaid: Mapping[str, Any] = field(default_factory=dict)
+    model_class: str = ""
 
     @property
     def tied(self) -> bool:
@@ -68,75 +73,64 @@ class Layout:
         return tuple(tensor.name for tensor in self.tensors)
 
 
-def find_layout(checkpoint: Checkpoint) -> Layout:
+def find_layout(
+    checkpoint: Checkpoint,
+    keep: Iterable[str] = (),
+    drop: Iterable[str] = (),
+    *,
+    tables_only: bool = False,
+) -> Layout:
     """Find the tensors that a change of vocabulary must replace.
+
+    Args:
+        checkpoint: The model.
+        keep: Stored tensors to carry as they are, whatever their size.
+        drop: Stored tensors to leave out.
+        tables_only: Whether the tables are only to be read, as a donor's: what else depends on the
+            vocabulary is no matter then.
 
     Raises:
         CheckpointError: If transformers does not know the model, if a vocabulary tensor is not
-            stored or quantised in a way that cannot be undone.
+            stored or quantised in a way that cannot be undone, or one of the vocabulary's size is
+            not known.
     """
-    model = _meta_model(checkpoint, _config(checkpoint))
-    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
-    prefix = getattr(model, "base_model_prefix", "")
-    embedding_name = _module_name(model, embedding)
-    input_name = _stored(checkpoint, f"{embedding_name}.weight", prefix)
-    if input_name is None:
-        if checkpoint.quantisation:
-            raise CheckpointError(refusal(checkpoint, f"{embedding_name}.weight"))
+    keep, drop = set(keep), set(drop)
+    _check_names(checkpoint, keep, drop)
+    if not tables_only:
+        _refuse_shared_ids(checkpoint)
+    skeleton = read_skeleton(checkpoint)
+    found = {tensor.name: tensor for tensor in _own_tensors(checkpoint, skeleton)}
+    first = next(iter(found.values()))
+    head = next((t for t in _of(skeleton, skeleton.output, found) if t.role == "output"), first)
+    tables = {*checkpoint.stored_names(first.name), *checkpoint.stored_names(head.name)}
+    for name in sorted(tables & (keep | drop)):
         raise CheckpointError(
-            f"{checkpoint.name} stores no embedding under {embedding_name}.weight; it lies under "
-            "another name, which is not supported; give a checkpoint as save_pretrained() writes it"
+            f"{checkpoint.name}: {name} is a table that every transplant replaces; name other "
+            "tensors to keep or drop"
         )
-    output_name = bias = None
-    if head is not None:
-        head_name = _module_name(model, head)
-        output_name = _stored(checkpoint, f"{head_name}.weight", prefix)
-        bias = _stored(checkpoint, f"{head_name}.bias", prefix)
-    said_tied = bool(getattr(model.config.get_text_config(), "tie_word_embeddings", False))
-    if output_name is None and head is not None and not said_tied:
-        if checkpoint.quantisation:
-            raise CheckpointError(refusal(checkpoint, f"{head_name}.weight"))
-        raise CheckpointError(
-            f"{checkpoint.name} says that its head is not tied to the embedding, but stores no "
-            f"{head_name}.weight; give the whole, plain checkpoint"
-        )
-    # Where a head is stored beside the embedding and differs, transformers unties the two.
-    separate = output_name not in {None, input_name}
-    tied = output_name is None or (
-        said_tied and (not separate or _same(checkpoint, input_name, output_name))
+    if not tables_only:
+        for tensor in _copies(checkpoint, skeleton, first, head):
+            found.setdefault(tensor.name, tensor)
+        _refuse_unknown(checkpoint, skeleton, first, found.keys() | keep | drop)
+    return Layout(
+        input=first.name,
+        output=head.name,
+        tensors=tuple(t for name, t in found.items() if name not in keep | drop),
+        sizes=_sizes(skeleton, found),
+        dropped=tuple(sorted(drop)),
+        unsaid=_unsaid(checkpoint, skeleton),
+        model_class=skeleton.class_name,
     )
-    roles: dict[str, Literal["input", "output"]] = {input_name: "input"}
-    if output_name and separate:
-        roles[output_name] = "input" if tied else "output"
-    if bias:
-        roles[bias] = "output"
-    layout = Layout(
-        input=input_name,
-        output=input_name if tied or output_name is None else output_name,
-        tensors=tuple(
-            VocabTensor(name, role, axis=0, rows=checkpoint.info(name).shape[0])
-            for name, role in roles.items()
-        ),
-        unsaid=_unsaid(checkpoint, model.config),
-    )
-    for name in layout.names:
-        if checkpoint.info(name).dtype not in FLOATS:
-            raise CheckpointError(
-                f"{checkpoint.name} stores {name} as {checkpoint.info(name).dtype}; quantised "
-                "vocabulary tensors need a quantization_config that says how; give the plain "
-                "checkpoint"
-            )
-    return layout
 
 
 def check_sizes(checkpoint: Checkpoint, layout: Layout) -> int:
-    """Check that all vocabulary tensors agree, and that no tensor is one without being known.
+    """Check that all vocabulary tensors agree with each other and with config.json.
 
     Returns:
         S, the rows of the embedding.
 
     Raises:
-        CheckpointError: If tensors disagree, or one of the vocabulary's size is not claimed.
+        CheckpointError: If they do not.
     """
     shape = checkpoint.info(layout.input).shape
     if len(shape) != 2:
@@ -144,143 +138,223 @@ def check_sizes(checkpoint: Checkpoint, layout: Layout) -> int:
             f"{checkpoint.name}: {layout.input} has the shape {shape}; an embedding has two "
             "dimensions, fetch it again"
         )
-    for name in layout.names:
-        if checkpoint.info(name).shape[:1] != shape[:1]:
+    may_end_early = set(layout.sizes.values())
+    for tensor in layout.tensors:
+        if tensor.rows > shape[0] or (tensor.rows < shape[0] and tensor.name not in may_end_early):
             raise CheckpointError(
-                f"{checkpoint.name}: {name} has the shape {checkpoint.info(name).shape} and "
-                f"{layout.input} {shape}; this program needs their rows to agree"
+                f"{checkpoint.name}: {tensor.name} has the shape "
+                f"{checkpoint.info(tensor.name).shape} and {layout.input} {shape}; this program "
+                "needs their rows to agree"
             )
     if checkpoint.vocab_size not in {None, shape[0]}:
         raise CheckpointError(
             f"{checkpoint.name}: config.json says a vocab_size of {checkpoint.vocab_size} and "
             f"{layout.input} has {shape[0]} rows; mend config.json"
         )
-    sizes = {shape[0]} | {
-        value
-        for level in levels(checkpoint.config)
-        for key, value in level.items()
-        if "vocab" in key and type(value) is int and value > 1
-    }
-    known = {stored for name in layout.names for stored in checkpoint.stored_names(name)}
-    suspects = {
-        name: info.shape
-        for shard in checkpoint.shards
-        for name, info in checkpoint.header(shard).tensors.items()
-        if name not in known and sizes & set(info.shape)
-    }
-    if suspects:
-        # Some other size may just be the same number: such tensors do not grow with a vocabulary.
-        steady = _steady_names(checkpoint)
-        for name, suspect in suspects.items():
-            if checkpoint.plain_name(name) not in steady:
-                raise CheckpointError(
-                    f"{checkpoint.name}: {name} {suspect} has a dimension of a vocabulary's size, "
-                    "and it is not known how to carry it over; models with such tensors are not "
-                    "supported"
-                )
     return shape[0]
 
 
-def _same(checkpoint: Checkpoint, first: str, second: str | None) -> bool:
+def _check_names(checkpoint: Checkpoint, keep: set[str], drop: set[str]) -> None:
+    """Check that the tensors that the user named are stored.
+
+    Raises:
+        CheckpointError: If one is not, or is to be both kept and dropped.
+    """
+    stored = checkpoint.shard_of
+    for name in sorted(keep | drop):
+        if name not in stored:
+            raise CheckpointError(
+                f"{checkpoint.name} stores no tensor {name!r}{near(name, list(stored))}; name one "
+                "that it stores"
+            )
+    for name in sorted(keep & drop):
+        raise CheckpointError(f"{name} is to be both kept and dropped; say one of them")
+
+
+def _refuse_shared_ids(checkpoint: Checkpoint) -> None:
+    """Refuse models that give ids of the tokenizer's range to pictures or sounds.
+
+    Raises:
+        CheckpointError: If this is one.
+    """
+    for level in levels(checkpoint.config):
+        for key in ("vocab_offset", "vocabulary_map", "additional_vocab_size"):
+            if level.get(key):
+                raise CheckpointError(
+                    f"{checkpoint.name} keeps the codes of pictures or sounds among the token ids "
+                    f"({key} in config.json), and a new vocabulary would put other tokens there; "
+                    "give a model of text alone"
+                )
+
+
+def _own_tensors(checkpoint: Checkpoint, skeleton: Skeleton) -> Iterator[VocabTensor]:
+    """Find what is stored of the model's own tensors that grow with its vocabulary.
+
+    The embedding comes first, the head second. Where a head is stored beside the embedding that it
+    is tied to, and differs from it, transformers unties the two; so do we.
+
+    Raises:
+        CheckpointError: If the embedding or the head is not stored as it should be.
+    """
+    main, head = skeleton.main, skeleton.slot_of(skeleton.output)
+    if main is None:
+        raise CheckpointError(
+            f"{checkpoint.name}: the embedding of {skeleton.class_name} does not grow with a "
+            "vocab_size in config.json, one row for each token; such models are not supported"
+        )
+    for slot in dict.fromkeys([main, *([head] if head else []), *skeleton.vocabulary]):
+        names = sorted(slot.names, key=lambda n: (n != skeleton.input, n != skeleton.output))
+        stored = [skeleton.stored_names[name] for name in names if name in skeleton.stored_names]
+        if not stored and slot in {main, head}:
+            raise CheckpointError(_absent(checkpoint, names[0], slot is main))
+        primary: VocabTensor | None = None
+        for place in stored:
+            name, info = skeleton.module_names[place], checkpoint.info(place)
+            _check_stored(checkpoint, place, info, slot)
+            side: Side = "input" if name in slot.embeds else "output"
+            if slot is main and primary is None:
+                side = "input"
+            elif primary and _same(checkpoint, primary.name, place):
+                side = primary.role
+            tensor = VocabTensor(place, side, slot.axis, info.shape[slot.axis])
+            primary = primary or tensor
+            yield tensor
+
+
+def _absent(checkpoint: Checkpoint, name: str, embedding: bool) -> str:
+    if checkpoint.quantisation:
+        return refusal(checkpoint, name)
+    if embedding:
+        return (
+            f"{checkpoint.name} stores no embedding under {name}; it lies under another name, "
+            "which is not supported; give a plain checkpoint as save_pretrained() writes it"
+        )
+    return (
+        f"{checkpoint.name} says that its head is not tied to the embedding, but stores no {name}; "
+        "give the whole, plain checkpoint"
+    )
+
+
+def _check_stored(checkpoint: Checkpoint, name: str, info: TensorInfo, slot: Slot) -> None:
+    """Check that a vocabulary tensor is stored so that entries can be replaced.
+
+    Raises:
+        CheckpointError: If it is not.
+    """
+    if info.dtype not in FLOATS:
+        raise CheckpointError(
+            f"{checkpoint.name} stores {name} as {info.dtype}; quantised vocabulary tensors need a "
+            "quantization_config that says how; give the plain checkpoint"
+        )
+    if not slot.settings or len(info.shape) <= slot.axis:
+        raise CheckpointError(
+            f"{checkpoint.name}: {name} {info.shape} grows with the vocabulary, but not by one "
+            "entry for each token, so it cannot be carried over; such models are not supported"
+        )
+
+
+def _of(
+    skeleton: Skeleton, name: str | None, found: Mapping[str, VocabTensor]
+) -> list[VocabTensor]:
+    """List the stored tensors of one slot."""
+    slot = skeleton.slot_of(name)
+    return [t for t in found.values() if slot and skeleton.module_names[t.name] in slot.names]
+
+
+def _copies(
+    checkpoint: Checkpoint, skeleton: Skeleton, first: VocabTensor, head: VocabTensor
+) -> Iterator[VocabTensor]:
+    """Find tables that are stored beside the model that transformers builds.
+
+    Layers that predict several tokens ahead have an embedding and a head of their own, which
+    transformers does not load and other engines do.
+    """
+    shape = checkpoint.info(first.name).shape
+    for name in checkpoint.shard_of:
+        if checkpoint.stored_info(name).shape != shape or skeleton.is_steady(name):
+            continue
+        if checkpoint.info(name).dtype not in FLOATS:
+            continue
+        if skeleton.module_names[name] in skeleton.shapes:
+            continue  # the model's own
+        if "embed" in name or "wte" in name:
+            yield VocabTensor(name, "input", 0, shape[0])
+        elif "head" in name:
+            yield VocabTensor(name, "output", 0, shape[0])
+        elif table := next((t for t in (first, head) if _same(checkpoint, t.name, name)), None):
+            yield VocabTensor(name, table.role, 0, shape[0])
+
+
+def _refuse_unknown(
+    checkpoint: Checkpoint, skeleton: Skeleton, first: VocabTensor, known: Collection[str]
+) -> None:
+    """Refuse tensors that have a vocabulary's size and that nothing is known of.
+
+    Some other size may just be the same number: what belongs to a module that does not grow with
+    the vocabulary is let pass.
+
+    Raises:
+        CheckpointError: If there is one.
+    """
+    places = [place for slot in skeleton.vocabulary for place in slot.settings]
+    sizes = {first.rows, *(skeleton.sizes[place] for place in places)}
+    sizes |= {
+        value
+        for level in levels(checkpoint.config)
+        for key, value in level.items()
+        if "vocab" in key and "type" not in key and type(value) is int and value > 1
+    }
+    known = {stored for name in known for stored in checkpoint.stored_names(name)}
+    for name in checkpoint.shard_of:
+        shape = checkpoint.stored_info(name).shape
+        if name in known or not sizes & set(shape):
+            continue
+        plain = checkpoint.plain_name(name)  # the scales of a steady module are steady too
+        if not skeleton.is_steady(plain if plain in skeleton.module_names else name):
+            raise CheckpointError(
+                f"{checkpoint.name}: {name} {shape} has a dimension of a vocabulary's size, and it "
+                f"is not known how to carry it over; --keep-tensor {name} carries it as it is, "
+                f"--drop-tensor {name} leaves it out"
+            )
+
+
+def _same(checkpoint: Checkpoint, first: str, second: str) -> bool:
     import torch
 
-    if second is None or checkpoint.parts(first) or checkpoint.parts(second):
-        return False  # what was quantised is a copy of nothing
+    if checkpoint.parts(first) or checkpoint.parts(second):
+        return False  # what was quantised is rounded in another way than any copy
+    if checkpoint.info(first).shape != checkpoint.info(second).shape:
+        return False
     return torch.equal(checkpoint.load(first), checkpoint.load(second))
 
 
-def _unsaid(checkpoint: Checkpoint, config: Any) -> dict[str, Any]:
-    """Collect what a config without nested ones leaves to the defaults of its class."""
-    if config.get_text_config() is not config:
-        return {}
-    keys = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")
-    values = {key: getattr(config, key, None) for key in keys if key not in checkpoint.config}
-    return {key: value for key, value in values.items() if value is not None}
-
-
-def _steady_names(checkpoint: Checkpoint) -> set[str]:
-    """Name the stored tensors whose shapes do not depend on the size of any vocabulary."""
-    plain = _meta_model(checkpoint, _config(checkpoint))
-    config = _config(checkpoint)
-    for level in {id(part): part for part in (config, config.get_text_config())}.values():
-        for key in [key for key in vars(level) if "vocab" in key]:
-            if type(getattr(level, key)) is int:
-                setattr(level, key, getattr(level, key) + 1)
-    grown = {name: tensor.shape for name, tensor in _tensors(_meta_model(checkpoint, config))}
-    prefix = getattr(plain, "base_model_prefix", "")
+def _sizes(skeleton: Skeleton, found: Mapping[str, VocabTensor]) -> dict[Path, str]:
+    """Find the settings that hold a tensor's size under another name than ``vocab_size``."""
     return {
-        spelling
-        for name, tensor in _tensors(plain)
-        if grown.get(name) == tensor.shape
-        for spelling in _spellings(name, prefix)
+        place: tensors[0].name
+        for slot in skeleton.vocabulary
+        if (tensors := _of(skeleton, slot.names[0], found))
+        for place in slot.settings
+        if place[-1] != "vocab_size"
     }
 
 
-def _tensors(model: Any) -> "Iterator[tuple[str, Tensor]]":
-    yield from model.named_parameters()
-    yield from model.named_buffers()
-
-
-def _config(checkpoint: Checkpoint) -> Any:
-    from transformers import AutoConfig
-
-    folder = checkpoint.files.path("config.json").parent
-    with _explained(checkpoint):
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
-
-
-def _meta_model(checkpoint: Checkpoint, config: Any) -> Any:
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    with _explained(checkpoint), torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-
-
-@contextmanager
-def _explained(checkpoint: Checkpoint) -> Iterator[None]:
-    """Silence transformers, and turn what it raises into one sentence.
-
-    Raises:
-        CheckpointError: If transformers cannot build the model.
-    """
-    try:
-        with quiet():
-            yield
-    except Exception as error:  # each architecture refuses settings by exceptions of its own
-        reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(
-            f"{checkpoint.name} is a {checkpoint.config.get('model_type')!r} model, which the "
-            f"installed transformers cannot build as a causal language model ({reason}); give one "
-            "that it can, or upgrade transformers"
-        ) from error
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence what transformers writes to stderr."""
-    from transformers.utils import logging
-
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-
-
-def _module_name(model: "nn.Module", module: "nn.Module") -> str:
-    return next(str(name) for name, found in model.named_modules() if found is module)
-
-
-def _stored(checkpoint: Checkpoint, name: str, prefix: str) -> str | None:
-    """Find the stored name of a parameter."""
-    return next((found for found in _spellings(name, prefix) if checkpoint.has(found)), None)
-
-
-def _spellings(name: str, prefix: str) -> Iterator[str]:
-    module, _, leaf = name.rpartition(".")
-    for spelling in (module, STORED_NAMES.get(module, module)):
-        yield f"{spelling}.{leaf}"
-        yield f"{spelling}.{leaf}".removeprefix(f"{prefix}.")
-        yield f"{prefix}.{spelling}.{leaf}"
+def _unsaid(checkpoint: Checkpoint, skeleton: Skeleton) -> dict[str, Any]:
+    """Collect what config.json leaves to the defaults of its class: sizes and token ids."""
+    unsaid: dict[str, Any] = {}
+    text = skeleton.config.get_text_config()
+    sizes = {place for slot in skeleton.vocabulary for place in slot.settings}
+    for place, level in config_levels(skeleton.config):
+        said: Any = checkpoint.config
+        for key in place:
+            said = said.get(key) if isinstance(said, dict) else None
+        said = said if isinstance(said, dict) else {}
+        for key, value in vars(level).items():
+            is_id = (level is text or not place) and key.endswith(("_token_id", "_token_index"))
+            if key in said or value is None or not (is_id or (*place, key) in sizes):
+                continue
+            inner = unsaid
+            for part in place:
+                inner = inner.setdefault(part, {})
+            inner[key] = value
+    return unsaid

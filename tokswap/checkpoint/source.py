@@ -10,7 +10,7 @@ from tokswap.checkpoint.files import Files, open_files, tokenizer_files
 from tokswap.checkpoint.header import Header, TensorInfo, read_header
 from tokswap.checkpoint.quantised.parts import Parts, group_parts, plain_name
 from tokswap.checkpoint.quantised.settings import quantisation
-from tokswap.checkpoint.quantised.weights import is_quantised, load_plain, plain_info
+from tokswap.checkpoint.quantised.weights import is_packed, is_quantised, load_plain, plain_info
 from tokswap.errors import CheckpointError
 from tokswap.names import Location, resolve
 from tokswap.vocabulary.tokens import Vocabulary, load_vocabulary
@@ -186,9 +186,11 @@ class Checkpoint:
             return parts
         return None
 
-    def has(self, name: str) -> bool:
-        """Tell whether there is a tensor of that name, or quantised parts of it."""
-        return name in self.shard_of or self.parts(name) is not None
+    @cached_property
+    def names(self) -> list[str]:
+        """Names of all stored tensors, and of weights of which only quantised parts are stored."""
+        packed = (name for name, parts in self.quantised.items() if is_packed(parts))
+        return list(dict.fromkeys([*self.shard_of, *packed]))
 
     def stored_names(self, name: str) -> tuple[str, ...]:
         """Name what is stored for a tensor: itself, or the parts of a quantised weight."""

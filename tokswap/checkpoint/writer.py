@@ -4,7 +4,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -50,19 +50,26 @@ class Replacement:
         return math.prod(self.shape) * DTYPE_BITS[self.dtype] // 8
 
 
-def write_weights(folder: Path, base: Checkpoint, replace: Mapping[str, Replacement]) -> None:
+def write_weights(
+    folder: Path,
+    base: Checkpoint,
+    replace: Mapping[str, Replacement],
+    drop: Collection[str] = (),
+) -> None:
     """Write the base's weight files with some tensors replaced.
 
-    A file without a replaced tensor is copied whole. In the others the kept tensors' bytes are
-    copied in chunks, so that memory holds one replaced tensor at a time and never the model.
+    A file without a replaced or dropped tensor is copied whole. In the others the kept tensors'
+    bytes are copied in chunks, so that memory holds one replaced tensor at a time and never the
+    model.
 
     Args:
         folder: Where to write; the files have the base's names.
         base: The checkpoint whose tensors are carried.
         replace: By stored name, what to write instead.
+        drop: Stored names to leave out. A file of which nothing is left is not written.
     """
-    # By the stored name: the new tensor's, or None for parts that go without one in their place.
-    new_name: dict[str, str | None] = {}
+    # By the stored name: the new tensor's, or None for what goes without one in its place.
+    new_name: dict[str, str | None] = dict.fromkeys(drop)
     for name, new in replace.items():
         first, *others = new.parts or (name,)
         new_name |= {first: name, **dict.fromkeys(others)}
@@ -70,12 +77,13 @@ def write_weights(folder: Path, base: Checkpoint, replace: Mapping[str, Replacem
     with bar("write weights", total) as advance:
         for shard in base.shards:
             source, header = base.files.path(shard), base.header(shard)
+            if all(new_name.get(name, name) is None for name in header.tensors):
+                advance(source.stat().st_size)
+                continue
             if not new_name.keys() & header.tensors.keys():
                 shutil.copyfile(source, folder / shard)
                 advance(source.stat().st_size)
                 continue
-            if all(new_name.get(name, name) is None for name in header.tensors):
-                continue  # nothing of it is left
             with source.open("rb") as reader, (folder / shard).open("wb") as writer:
                 _write_shard(reader, writer, header, new_name, replace, advance)
     if INDEX in base.files.names and SINGLE not in base.files.names:
@@ -115,11 +123,8 @@ def _write_shard(
         if name not in new_name:
             entries[name] = (info.dtype, info.shape, info.end - info.begin)
         elif written is not None:
-            entries[written] = (
-                replace[written].dtype,
-                replace[written].shape,
-                replace[written].size,
-            )
+            new = replace[written]
+            entries[written] = (new.dtype, new.shape, new.size)
     writer.write(pack_header(entries, header.metadata))
     for name, info in header.tensors.items():
         if name not in new_name:

@@ -30,3 +30,13 @@ Device = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+KeepTensor = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--keep-tensor", metavar="NAME", help="Carry this stored tensor as it is; repeatable."
+    ),
+]
+DropTensor = Annotated[
+    list[str] | None,
+    typer.Option("--drop-tensor", metavar="NAME", help="Leave this stored tensor out; repeatable."),
+]

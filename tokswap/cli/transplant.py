@@ -7,7 +7,17 @@ import typer
 
 from tokswap import progress
 from tokswap.cli import show
-from tokswap.cli.options import Base, Device, Donor, Json, Quiet, Settings, Texts
+from tokswap.cli.options import (
+    Base,
+    Device,
+    Donor,
+    DropTensor,
+    Json,
+    KeepTensor,
+    Quiet,
+    Settings,
+    Texts,
+)
 
 if TYPE_CHECKING:
     from tokswap.pipeline import Transplant
@@ -37,6 +47,8 @@ def transplant_command(
     seed: Annotated[int | None, typer.Option(help="Seed of methods that draw at random.")] = None,
     device: Device = None,
     text: Texts = None,
+    keep_tensor: KeepTensor = None,
+    drop_tensor: DropTensor = None,
     overwrite: Overwrite = False,
     plan_only: PlanOnly = False,
     no_eval: Annotated[bool, typer.Option("--no-eval", help="Do not measure.")] = False,
@@ -54,7 +66,7 @@ def transplant_command(
     Example: tokswap transplant --base llama --donor mistral --set method.k=32 --out out/swapped
     """
     show.start(quiet=quiet)
-    from tokswap.recipe import make_recipe
+    from tokswap.recipe import make_recipe, with_tensors
 
     said = {
         "base_model": base,
@@ -66,13 +78,16 @@ def transplant_command(
         "eval": False if no_eval else ({"text": [str(path) for path in text]} if text else None),
         "verify": False if no_verify else None,
     }
-    _transplant(make_recipe(said, settings or []), overwrite, plan_only, json_output)
+    recipe = with_tensors(make_recipe(said, settings or []), keep_tensor, drop_tensor)
+    _transplant(recipe, overwrite, plan_only, json_output)
 
 
 def run_command(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="The recipe to run.")],
     settings: Settings = None,
     out: Out = None,
+    keep_tensor: KeepTensor = None,
+    drop_tensor: DropTensor = None,
     overwrite: Overwrite = False,
     plan_only: PlanOnly = False,
     json_output: Json = False,
@@ -83,11 +98,12 @@ def run_command(
     Example: tokswap run recipes/tiny/omp.yaml --set method.k=32
     """
     show.start(quiet=quiet)
-    from tokswap.recipe import load_recipe
+    from tokswap.recipe import load_recipe, with_tensors
 
     loaded = load_recipe(recipe, settings or [])
     if out is not None:  # not as a setting, whose value would be read as YAML
         loaded = loaded.model_copy(update={"out": out})
+    loaded = with_tensors(loaded, keep_tensor, drop_tensor)
     _transplant(loaded, overwrite, plan_only, json_output)
 
 

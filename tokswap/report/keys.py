@@ -11,12 +11,13 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from tokswap.methods import METHODS
-from tokswap.recipe import EvalPart, Recipe, TokenizerPart, TokenOverride
+from tokswap.recipe import EvalPart, Recipe, TensorsPart, TokenizerPart, TokenOverride
 
 PARTS: dict[str, type[BaseModel]] = {
     "": Recipe,
     "tokenizer.": TokenizerPart,
     "tokenizer.tokens.TOKEN.": TokenOverride,
+    "tensors.": TensorsPart,
     "eval.": EvalPart,
 }
 """The mappings of a recipe by what stands before their keys."""

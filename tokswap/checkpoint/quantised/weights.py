@@ -1,7 +1,7 @@
 """Quantised weights of a checkpoint as plain ones: what shape they have, and their numbers."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,11 +39,16 @@ class Form:
     block: tuple[int, int] = (1, 1)
 
 
+def is_packed(parts: Collection[str]) -> bool:
+    """Tell whether a weight's numbers are stored under another name than the weight's own."""
+    return bool({"qweight", "weight_packed"} & set(parts))
+
+
 def is_quantised(parts: Mapping[str, TensorInfo]) -> bool:
     """Tell by its parts whether a weight is quantised; a plain one may have scales left over."""
     weight = parts.get(PLAIN)
     if weight is None:
-        return bool({"qweight", "weight_packed"} & parts.keys())
+        return is_packed(parts)
     return weight.dtype not in FLOATS or "weight.absmax" in parts
 
 
