@@ -79,8 +79,7 @@ POSITIONS = {"pad_token_id": 1}  # positions are counted from it
 MROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}}
 NEEDS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(
-        "roberta roberta-prelayernorm xlm-roberta xlm-roberta-xl camembert data2vec-text prophetnet "
-        "xglm longformer esm ibert luke mpnet".split(),
+        ["roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text", "prophetnet", "xglm", "longformer", "esm", "ibert", "luke", "mpnet"],
         POSITIONS,
     ),
     "bailing_hybrid": {"num_hidden_layers": 8},

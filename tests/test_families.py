@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 import torch
 import transformers
 from families import DEFAULT, PICTURE, REST, VOCAB, Family
@@ -210,7 +209,8 @@ def outcomes(families: Iterable[Family], folder: Path) -> dict[Family, str]:
 
 
 if __name__ == "__main__":
-    import tempfile, time
+    import tempfile
+    import time
 
     transformers.utils.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as name:

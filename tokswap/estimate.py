@@ -196,7 +196,9 @@ def _tables(pair: Pair, recipe: Recipe) -> Iterator[Table]:
         dtype = DTYPES.get(recipe.dtype or "", info.dtype)
         shape = (*info.shape[:axis], pair.alignment.rows, *info.shape[axis + 1 :])
         size = math.prod(shape) * DTYPE_BITS[dtype] // 8
-        yield Table(tensor.name, dtype, info.shape, shape, info.end - info.begin, size)
+        stored = [pair.base.stored_info(part) for part in pair.base.stored_names(tensor.name)]
+        old = sum(part.end - part.begin for part in stored)
+        yield Table(tensor.name, dtype, info.shape, shape, old, size)
 
 
 def _fetches(pair: Pair, plan_only: bool) -> Iterator[Fetch]:

@@ -8,9 +8,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokswap.beside import Beside, look_beside, write_chat, write_licences, write_settings
+from tokswap.beside import (
+    Beside,
+    look_beside,
+    write_chat,
+    write_json,
+    write_licences,
+    write_settings,
+)
 from tokswap.checkpoint.files import tokenizer_files
 from tokswap.checkpoint.layout import VocabTensor
+from tokswap.checkpoint.quantised.settings import (
+    BESIDE,
+    leave_out,
+    leave_out_beside,
+    method_of,
+)
 from tokswap.checkpoint.writer import (
     Replacement,
     carried_files,
@@ -29,6 +42,7 @@ from tokswap.vocabulary.align import Kind
 if TYPE_CHECKING:
     from torch import Tensor
 
+HEAD = "lm_head"
 SAFETENSORS_TYPE = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
@@ -60,6 +74,7 @@ def write_folder(
         shutil.copyfile(pair.base.files.path(name), folder / name)
     write_settings(folder, pair, beside)
     write_licences(folder, pair)
+    _write_quantisation(folder, pair)
     plan.save(folder / PLAN_FILE)
     return hashes, list(beside.notes)
 
@@ -74,6 +89,7 @@ def _replacements(
             dtype=SAFETENSORS_TYPE.get(recipe.dtype or "", info.dtype),
             shape=(*info.shape[:axis], new_rows_of(tensor, plan), *info.shape[axis + 1 :]),
             make=partial(_new_tensor, pair, plan, tensor, recipe.dtype, hashes),
+            parts=pair.base.stored_names(tensor.name),
         )
     return replacements
 
@@ -130,13 +146,32 @@ def _apply(plan: Plan, table: "Tensor", role: Role) -> "Tensor":
 
 
 def _with_sizes(beside: Beside, pair: Pair, plan: Plan) -> Beside:
-    """Set the sizes in config.json that go by another name than ``vocab_size``."""
+    """Set what of config.json depends on the tensors: further sizes, and what is plain now."""
     tensors = {tensor.name: tensor for tensor in pair.layout.tensors}
-    config = copy.deepcopy(beside.settings["config.json"])
+    config = copy.deepcopy(beside.settings["config.json"] or {})
     for place, name in pair.layout.sizes.items():
         level: Any = config
         for key in place[:-1]:
             level = level.get(key, {})
         if place[-1] in level and name in tensors:
             level[place[-1]] = new_rows_of(tensors[name], plan)
+    config = leave_out(config, _made_plain(pair))
     return replace(beside, settings={**beside.settings, "config.json": config})
+
+
+def _made_plain(pair: Pair) -> list[str]:
+    """Name the modules that are quantised in the base and plain in the output."""
+    weights = [name for name in pair.layout.names if pair.base.parts(name)]
+    modules = [weight.rpartition(".")[0] for weight in weights]
+    # Engines that build the model under other names know the head by its last one.
+    heads = [HEAD for module in modules if module.endswith(f".{HEAD}")]
+    return list(dict.fromkeys([*modules, *heads]))
+
+
+def _write_quantisation(folder: Path, pair: Pair) -> None:
+    """Bring the files up to date that repeat the settings of the quantisation."""
+    settings, modules = pair.base.quantisation, _made_plain(pair)
+    for name in BESIDE:
+        if settings and modules and name in pair.base.files.names:
+            said = leave_out_beside(pair.base.read_json(name), method_of(settings), modules)
+            write_json(folder / name, said)

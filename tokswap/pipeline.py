@@ -16,6 +16,7 @@ from tokswap.checkpoint.target import RECORD, check_target, staging
 from tokswap.checkpoint.writer import needed_files
 from tokswap.errors import EvaluationError, RecipeError
 from tokswap.estimate import check_room, estimate
+from tokswap.evaluation.load import loading_obstacle
 from tokswap.evaluation.measure import (
     Evaluation,
     evaluate,
@@ -34,7 +35,7 @@ from tokswap.recipe import Recipe, make_recipe
 from tokswap.report.card import CARD, write_card
 from tokswap.report.record import counts, make_record
 from tokswap.report.warnings import warnings_for
-from tokswap.tokenizer_folder import settle
+from tokswap.tokenizer_folder import Settled, settle
 from tokswap.verify import fresh_process, verify
 
 
@@ -107,6 +108,7 @@ def transplant(
     _clear(target)
     check_target(target, sources, overwrite=overwrite)
     check_texts(recipe, target)
+    measured = not plan_only and _is_measurable(recipe, sources[0])
     checked = recipe.verify and not plan_only
     with fresh_process() if checked else nullcontext() as process:
         pair = clock.time("align", lambda: open_pair(recipe))
@@ -140,20 +142,15 @@ def transplant(
                 record = make_record(recipe, pair, hashes)
                 record["tokenizer"] = tokenizer.to_dict()
                 if recipe.verify:
-                    note("verify in a fresh process")
-                    same = recipe.dtype is None
-                    record["verified"] = clock.time(
-                        "verify",
-                        lambda: verify(
-                            folder, pair, same_dtype=same, tokenizer=tokenizer, process=process
-                        ),
-                    )
+                    look = partial(_verify, folder, pair, recipe, tokenizer, process)
+                    record["verified"], not_run = clock.time("verify", look)
+                    warnings += not_run
                 record["files"] = sorted({path.name for path in folder.iterdir()} | {RECORD, CARD})
                 write_json(folder / RECORD, record)
                 write_card(folder / CARD, record, pair)
 
     evaluation = None
-    if recipe.eval is not None and not plan_only:
+    if measured:
         # The folder is in place by now: an interrupted measurement costs no transplant.
         evaluation = clock.time("evaluate", lambda: _measure(recipe, target, device))
         names = ("base", "result")
@@ -188,6 +185,45 @@ def default_out(recipe: Recipe) -> str:
     """Name an output folder from both models and the method."""
     base, donor = resolve(recipe.base_model), resolve(recipe.donor)
     return f"{base.short}-{donor.short}-{recipe.method}"
+
+
+def _verify(
+    folder: Path, pair: Pair, recipe: Recipe, tokenizer: Settled, process: Any
+) -> tuple[dict[str, Any], list[str]]:
+    """Check what was written; return what was seen, and what the user should know of it."""
+    note("verify in a fresh process")
+    same = recipe.dtype is None
+    seen = verify(folder, pair, same_dtype=same, tokenizer=tokenizer, process=process)
+    if "not_run" not in seen:
+        return seen, []
+    warning = (
+        f"the quantised model was not run, for its base cannot be run here either "
+        f"({seen['not_run']}); tokenizer and copied rows were checked"
+    )
+    note(f"note: {warning}")
+    return seen, [warning]
+
+
+def _is_measurable(recipe: Recipe, base: Checkpoint) -> bool:
+    """Tell whether to measure: not where transformers cannot load the quantised base here.
+
+    Raises:
+        EvaluationError: If it cannot, and the recipe asks for it in so many words.
+    """
+    if recipe.eval is None or base.quantisation is None:
+        return recipe.eval is not None
+    reason = loading_obstacle(base.files.path("config.json").parent)
+    if reason and "eval" in recipe.model_fields_set:
+        raise EvaluationError(
+            f"{base.name} is quantised and cannot be loaded here to be measured ({reason}); "
+            "--no-eval goes on without"
+        )
+    if reason:
+        note(
+            f"note: {base.name} is quantised and cannot be loaded here, so nothing is measured "
+            f"({reason})"
+        )
+    return not reason
 
 
 def _measure(recipe: Recipe, target: Path, device: str) -> Evaluation:

@@ -78,7 +78,8 @@ def verify(
 
     Returns:
         What was seen: ``model_class``, ``tokenizer_class``, ``copied_rows``, ``prompt``,
-        ``generated``.
+        ``generated``; of a quantised model that cannot be run here, ``not_run`` with the reason
+        instead of what the model would have told.
 
     Raises:
         VerificationError: If something is not what it should be; the message says what.
@@ -128,25 +129,56 @@ def _inspect(request: dict[str, Any]) -> dict[str, Any]:
     """Look at the folder; runs in the fresh process."""
     folder = Path(request["folder"])
     tokenizer = load_tokenizer(folder, request["loader"])
-    model = load_model(folder, request["model_class"])
     faults = [
         *tokenizer_faults(read_tokenizer(folder), tokenizer, request["tokens"]),
         *_row_faults(folder, request),
-        *_model_faults(model, request["rows"]),
     ]
+    seen: dict[str, Any] = {
+        "tokenizer_class": type(tokenizer).__name__,
+        "copied_rows": len(request["copied"]),
+    }
+    try:
+        ran, more = _run(folder, tokenizer, request)
+        seen |= ran
+        faults += more
+    except Exception as error:  # transformers has no common kind for what does not load
+        if not _no_fault_of_ours(request):
+            raise
+        reason = str(error).replace(str(folder), "the folder") or type(error).__name__
+        seen["not_run"] = " ".join(reason.split())[:300]
+    return {"faults": faults, **seen}
+
+
+def _run(folder: Path, tokenizer: Any, request: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Load the model, look at it and let it generate."""
+    model, lacking = load_model(folder, request["model_class"])
+    names = {name for name, _ in request["tensors"]}
+    faults = [f"the model loads without {name}" for name in sorted(names & lacking)]
+    faults += _model_faults(model, request["rows"])
     generated = ""
     if not faults and model.can_generate():
         inputs = tokenizer(PROMPT, return_tensors="pt", return_token_type_ids=False)
+        inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
         ids = model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)
         generated = tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :])
-    return {
-        "faults": faults,
-        "model_class": type(model).__name__,
-        "tokenizer_class": type(tokenizer).__name__,
-        "copied_rows": len(request["copied"]),
-        "prompt": PROMPT,
-        "generated": generated,
-    }
+    seen = {"model_class": type(model).__name__, "prompt": PROMPT, "generated": generated}
+    return seen, faults
+
+
+def _no_fault_of_ours(request: dict[str, Any]) -> bool:
+    """Tell whether a quantised base does not run here either: its result cannot be expected to."""
+    import torch
+
+    from tokswap.checkpoint.source import Checkpoint
+
+    if Checkpoint.open(request["base"]).quantisation is None:
+        return False
+    try:
+        model, _ = load_model(Path(request["base"]), request["model_class"])
+        run_model(model, torch.tensor([[0, 1]], device=model.device))
+    except Exception:  # as above
+        return True
+    return False
 
 
 def _row_faults(folder: Path, request: dict[str, Any]) -> Iterator[str]:
@@ -187,7 +219,7 @@ def _model_faults(model: Any, rows: int) -> Iterator[str]:
     import torch
 
     with torch.inference_mode():
-        found = run_model(model, torch.tensor([[0, rows - 1]]))
+        found = run_model(model, torch.tensor([[0, rows - 1]], device=model.device))
     embedding = model.get_input_embeddings()
     sizes = {len(embedding.weight)} if hasattr(embedding, "weight") else set()
     sizes |= {found.shape[-1]} if model.get_output_embeddings() is not None else set()

@@ -22,6 +22,9 @@ DTYPE_BITS = {
 }  # fmt: skip
 """Bits of one element; a tensor of another type is carried, its size not checked."""
 
+FLOATS = ("F64", "F32", "F16", "BF16")
+"""Types of plain numbers; others are parts of something quantised, or no numbers of a model."""
+
 LONGEST = 100_000_000
 """Longest header that is read; the reference implementation has the same limit."""
 

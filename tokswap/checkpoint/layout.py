@@ -8,14 +8,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tokswap.checkpoint.header import TensorInfo
+from tokswap.checkpoint.header import FLOATS, TensorInfo
+from tokswap.checkpoint.quantised.weights import refusal
 from tokswap.checkpoint.skeleton import Path, Skeleton, Slot, config_levels, read_skeleton
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.errors import CheckpointError
 from tokswap.names import near
 from tokswap.vocabulary.special import levels
-
-FLOATS = ("F64", "F32", "F16", "BF16")
 
 Side = Literal["input", "output"]
 
@@ -92,7 +91,8 @@ def find_layout(
 
     Raises:
         CheckpointError: If transformers does not know the model, if a vocabulary tensor is not
-            stored or stored quantised, or one of the vocabulary's size is not known.
+            stored or quantised in a way that cannot be undone, or one of the vocabulary's size is
+            not known.
     """
     keep, drop = set(keep), set(drop)
     _check_names(checkpoint, keep, drop)
@@ -102,7 +102,8 @@ def find_layout(
     found = {tensor.name: tensor for tensor in _own_tensors(checkpoint, skeleton)}
     first = next(iter(found.values()))
     head = next((t for t in _of(skeleton, skeleton.output, found) if t.role == "output"), first)
-    for name in sorted({first.name, head.name} & (keep | drop)):
+    tables = {*checkpoint.stored_names(first.name), *checkpoint.stored_names(head.name)}
+    for name in sorted(tables & (keep | drop)):
         raise CheckpointError(
             f"{checkpoint.name}: {name} is a table that every transplant replaces; name other "
             "tensors to keep or drop"
@@ -221,15 +222,16 @@ def _own_tensors(checkpoint: Checkpoint, skeleton: Skeleton) -> Iterator[VocabTe
 
 
 def _absent(checkpoint: Checkpoint, name: str, embedding: bool) -> str:
+    if checkpoint.quantisation:
+        return refusal(checkpoint, name)
     if embedding:
         return (
-            f"{checkpoint.name} stores no embedding under {name}; it lies under another name or is "
-            "quantised, which is not supported; give a plain checkpoint as save_pretrained() "
-            "writes it"
+            f"{checkpoint.name} stores no embedding under {name}; it lies under another name, "
+            "which is not supported; give a plain checkpoint as save_pretrained() writes it"
         )
     return (
         f"{checkpoint.name} says that its head is not tied to the embedding, but stores no {name}; "
-        "a quantised head is not supported, give the plain checkpoint"
+        "give the whole, plain checkpoint"
     )
 
 
@@ -241,8 +243,8 @@ def _check_stored(checkpoint: Checkpoint, name: str, info: TensorInfo, slot: Slo
     """
     if info.dtype not in FLOATS:
         raise CheckpointError(
-            f"{checkpoint.name} stores {name} as {info.dtype}; quantised vocabulary tensors are "
-            "not supported, give the plain checkpoint"
+            f"{checkpoint.name} stores {name} as {info.dtype}; quantised vocabulary tensors need a "
+            "quantization_config that says how; give the plain checkpoint"
         )
     if not slot.settings or len(info.shape) <= slot.axis:
         raise CheckpointError(
@@ -269,8 +271,9 @@ def _copies(
     """
     shape = checkpoint.info(first.name).shape
     for name in checkpoint.shard_of:
-        info = checkpoint.info(name)
-        if info.shape != shape or info.dtype not in FLOATS or skeleton.is_steady(name):
+        if checkpoint.stored_info(name).shape != shape or skeleton.is_steady(name):
+            continue
+        if checkpoint.info(name).dtype not in FLOATS:
             continue
         if skeleton.module_names[name] in skeleton.shapes:
             continue  # the model's own
@@ -301,9 +304,13 @@ def _refuse_unknown(
         for key, value in level.items()
         if "vocab" in key and "type" not in key and type(value) is int and value > 1
     }
+    known = {stored for name in known for stored in checkpoint.stored_names(name)}
     for name in checkpoint.shard_of:
-        shape = checkpoint.info(name).shape
-        if name not in known and sizes & set(shape) and not skeleton.is_steady(name):
+        shape = checkpoint.stored_info(name).shape
+        if name in known or not sizes & set(shape):
+            continue
+        plain = checkpoint.plain_name(name)  # the scales of a steady module are steady too
+        if not skeleton.is_steady(plain if plain in skeleton.module_names else name):
             raise CheckpointError(
                 f"{checkpoint.name}: {name} {shape} has a dimension of a vocabulary's size, and it "
                 f"is not known how to carry it over; --keep-tensor {name} carries it as it is, "
@@ -314,6 +321,8 @@ def _refuse_unknown(
 def _same(checkpoint: Checkpoint, first: str, second: str) -> bool:
     import torch
 
+    if checkpoint.parts(first) or checkpoint.parts(second):
+        return False  # what was quantised is rounded in another way than any copy
     if checkpoint.info(first).shape != checkpoint.info(second).shape:
         return False
     return torch.equal(checkpoint.load(first), checkpoint.load(second))

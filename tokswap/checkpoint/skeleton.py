@@ -161,7 +161,7 @@ def read_skeleton(checkpoint: Checkpoint) -> Skeleton:
             shapes={name: tuple(tensor.shape) for name, tensor in _tensors(plain)},
             input=_weight_of(plain, "get_input_embeddings"),
             output=_weight_of(plain, "get_output_embeddings"),
-            module_names=_module_names(plain, list(checkpoint.shard_of)),
+            module_names=_module_names(plain, checkpoint.names),
         )
 
 
@@ -205,8 +205,13 @@ def build(config: Any, architectures: list[str] | None) -> Any:
     raise ValueError(f"it has no language model for {type(config).__name__}")
 
 
-def load_model(folder: "os.PathLike[str]", class_name: str) -> Any:
-    """Load a model by the first Auto class that gives this class, or by itself where none does."""
+def load_model(folder: "os.PathLike[str]", class_name: str) -> tuple[Any, set[str]]:
+    """Load a model by the first Auto class that gives this class, or by itself where none does.
+
+    Returns:
+        The model, and the names of its tensors that the folder lacks: transformers fills them with
+        random numbers and merely warns.
+    """
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -216,7 +221,10 @@ def load_model(folder: "os.PathLike[str]", class_name: str) -> Any:
         if type(config) in mapping and mapping[type(config)] is kind:
             kind = getattr(transformers, auto)
             break
-    return kind.from_pretrained(folder, dtype="auto", trust_remote_code=False)
+    model, info = kind.from_pretrained(
+        folder, dtype="auto", trust_remote_code=False, output_loading_info=True
+    )
+    return model, set(info["missing_keys"])
 
 
 def run_model(model: Any, ids: "Tensor") -> "Tensor":

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 from tokswap.checkpoint.files import Files, open_files, tokenizer_files
 from tokswap.checkpoint.header import Header, TensorInfo, parse_header
 from tokswap.checkpoint.parts import tensor_file
+from tokswap.checkpoint.quantised.parts import Parts, group_parts, plain_name
+from tokswap.checkpoint.quantised.settings import quantisation
+from tokswap.checkpoint.quantised.weights import is_packed, is_quantised, load_plain, plain_info
 from tokswap.errors import CheckpointError
 from tokswap.names import Location, resolve
 from tokswap.vocabulary.tokens import Vocabulary, load_vocabulary
@@ -164,8 +167,55 @@ class Checkpoint:
                 self._headers[shard] = parse_header(file, size, called)
         return self._headers[shard]
 
+    @cached_property
+    def quantisation(self) -> Mapping[str, Any] | None:
+        """Settings of the quantisation, or None where the weights are plain."""
+        if "config.json" not in self.files.names:
+            return None
+        if found := quantisation(self.config):
+            return found
+        if "quantize_config.json" in self.files.names:  # as the first of GPTQ's tools left it
+            return {"quant_method": "gptq", **self.read_json("quantize_config.json")}
+        return None
+
+    @cached_property
+    def quantised(self) -> Mapping[str, Parts]:
+        """The stored parts of weights that may be quantised, by the name of the plain weight."""
+        return group_parts(self.shard_of) if self.quantisation else {}
+
+    def parts(self, name: str) -> Parts | None:
+        """Name the stored tensors that make a quantised weight; None where it is plain."""
+        parts = self.quantised.get(name)
+        if parts and is_quantised({part: self.stored_info(n) for part, n in parts.items()}):
+            return parts
+        return None
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Names of all stored tensors, and of weights of which only quantised parts are stored."""
+        packed = (name for name, parts in self.quantised.items() if is_packed(parts))
+        return list(dict.fromkeys([*self.shard_of, *packed]))
+
+    def stored_names(self, name: str) -> tuple[str, ...]:
+        """Name what is stored for a tensor: itself, or the parts of a quantised weight."""
+        return tuple((self.parts(name) or {name: name}).values())
+
+    def plain_name(self, stored: str) -> str:
+        """Name the weight that a stored tensor is a part of, or the tensor itself."""
+        return plain_name(stored) if self.quantisation else stored
+
     def info(self, name: str) -> TensorInfo:
-        """Type, shape and place of a tensor.
+        """Type, shape and place of a tensor; of a quantised weight, as :meth:`load` gives it.
+
+        Raises:
+            CheckpointError: If the file that should hold it does not, or it is quantised in a way
+                that cannot be undone.
+        """
+        parts = self.parts(name)
+        return plain_info(self, name, parts) if parts else self.stored_info(name)
+
+    def stored_info(self, name: str) -> TensorInfo:
+        """Type, shape and place of a tensor as it is stored.
 
         Raises:
             CheckpointError: If the file that should hold it does not.
@@ -179,10 +229,15 @@ class Checkpoint:
         return tensors[name]
 
     def load(self, name: str) -> "Tensor":
-        """Load a tensor in its stored type, on the CPU; of a remote file, its bytes alone."""
+        """Load a tensor on the CPU, in its stored type; a quantised weight is made plain."""
+        parts = self.parts(name)
+        return load_plain(self, name, parts) if parts else self.load_stored(name)
+
+    def load_stored(self, name: str) -> "Tensor":
+        """Load a tensor as it is stored, on the CPU; of a remote file, its bytes alone."""
         from safetensors import safe_open
 
-        self.info(name)
+        self.stored_info(name)
         shard = self.shard_of[name]
         path = self.files.whole(shard) or tensor_file(self.files, shard, name, self.header(shard))
         with safe_open(path, framework="pt") as file:

@@ -34,11 +34,14 @@ class Replacement:
         dtype: Stored type, as safetensors names it.
         shape: The new shape.
         make: Computes the tensor; called once, when its turn to be written comes.
+        parts: Names of the stored tensors whose place it takes, where these are not the one of its
+            own name: the parts of a quantised weight. It goes where the first of them lies.
     """
 
     dtype: str
     shape: tuple[int, ...]
     make: "Callable[[], Tensor]"
+    parts: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -65,62 +68,75 @@ def write_weights(
         replace: By stored name, what to write instead.
         drop: Stored names to leave out. A file of which nothing is left is not written.
     """
+    # By the stored name: the new tensor's, or None for what goes without one in its place.
+    new_name: dict[str, str | None] = dict.fromkeys(drop)
+    for name, new in replace.items():
+        first, *others = new.parts or (name,)
+        new_name |= {first: name, **dict.fromkeys(others)}
     total = sum(base.files.path(shard).stat().st_size for shard in base.shards)
     with bar("write weights", total) as advance:
         for shard in base.shards:
-            source, tensors = base.files.path(shard), base.header(shard).tensors
-            if set(tensors) <= set(drop):
+            source, header = base.files.path(shard), base.header(shard)
+            if all(new_name.get(name, name) is None for name in header.tensors):
                 advance(source.stat().st_size)
                 continue
             with source.open("rb") as reader, (folder / shard).open("wb") as writer:
-                if {*replace, *drop} & set(tensors):
-                    _write_shard(reader, writer, base.header(shard), replace, drop, advance)
+                if new_name.keys() & header.tensors.keys():
+                    _write_shard(reader, writer, header, new_name, replace, advance)
                 else:
                     _copy_range(reader, writer, 0, source.stat().st_size, advance)
     if INDEX in base.files.names and SINGLE not in base.files.names:
-        index = base.read_json(INDEX)
-        if isinstance((index.get("metadata") or {}).get("total_size"), int):
-            change = sum(new.size - _size(base, name) for name, new in replace.items())
-            index["metadata"]["total_size"] += change - sum(_size(base, name) for name in drop)
-        for name in drop:
-            index["weight_map"].pop(name)
-        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        _write_index(folder / INDEX, base, new_name, replace)
 
 
-def _size(base: Checkpoint, name: str) -> int:
-    return base.info(name).end - base.info(name).begin
+def _write_index(
+    path: Path,
+    base: Checkpoint,
+    new_name: Mapping[str, str | None],
+    replace: Mapping[str, Replacement],
+) -> None:
+    index = base.read_json(INDEX)
+    if isinstance((index.get("metadata") or {}).get("total_size"), int):
+        gone = [base.stored_info(name) for name in new_name]
+        change = sum(new.size for new in replace.values()) - sum(i.end - i.begin for i in gone)
+        index["metadata"]["total_size"] += change
+    index["weight_map"] = {
+        new: shard
+        for name, shard in index["weight_map"].items()
+        if (new := new_name.get(name, name)) is not None
+    }
+    path.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_shard(
     reader: BinaryIO,
     writer: BinaryIO,
     header: Header,
+    new_name: Mapping[str, str | None],
     replace: Mapping[str, Replacement],
-    drop: Collection[str],
     advance: Callable[[int], None],
 ) -> None:
-    entries = {
-        name: (new.dtype, new.shape, new.size)
-        if (new := replace.get(name))
-        else (info.dtype, info.shape, info.end - info.begin)
-        for name, info in header.tensors.items()
-        if name not in drop
-    }
+    entries = {}
+    for name, info in header.tensors.items():
+        written = new_name.get(name, name)
+        if name not in new_name:
+            entries[name] = (info.dtype, info.shape, info.end - info.begin)
+        elif written is not None:
+            new = replace[written]
+            entries[written] = (new.dtype, new.shape, new.size)
     writer.write(pack_header(entries, header.metadata))
     for name, info in header.tensors.items():
-        if name in drop:
-            advance(info.end - info.begin)
+        if name not in new_name:
+            _copy_range(reader, writer, header.start + info.begin, info.end - info.begin, advance)
             continue
-        if name in replace:
-            data = tensor_bytes(replace[name].make())
-            if data.nbytes != replace[name].size:
+        if (written := new_name[name]) is not None:
+            data = tensor_bytes(replace[written].make())
+            if data.nbytes != replace[written].size:
                 raise ValueError(
-                    f"{name!r} has {data.nbytes} bytes, {replace[name].size} were said"
+                    f"{written!r} has {data.nbytes} bytes, {replace[written].size} were said"
                 )
             writer.write(data)
-            advance(info.end - info.begin)
-            continue
-        _copy_range(reader, writer, header.start + info.begin, info.end - info.begin, advance)
+        advance(info.end - info.begin)
 
 
 def _copy_range(

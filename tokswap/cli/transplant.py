@@ -165,11 +165,13 @@ def _print(result: "Transplant") -> None:
             typer.echo(f"note: {warning}")
     verified = result.record.get("verified")
     if verified:
+        loads = [verified[key] for key in ("model_class", "tokenizer_class") if key in verified]
         typer.echo(
-            f"verified: {verified['model_class']} with {verified['tokenizer_class']} loads in a "
-            f"fresh process; {verified['copied_rows']:,} copied rows are bit-identical"
+            f"verified: {' with '.join(loads)} loads in a fresh process; "
+            f"{verified['copied_rows']:,} copied rows are bit-identical"
         )
-        typer.echo(f"it speaks: {verified['prompt']!r} … {verified['generated']!r}")
+        if "generated" in verified:
+            typer.echo(f"it speaks: {verified['prompt']!r} … {verified['generated']!r}")
     tokenizer = result.record.get("tokenizer") or {}
     if tokenizer.get("fault"):  # a folder that loads wrongly by the usual line: said last
         typer.echo(f"the tokenizer does not load faithfully by itself: {tokenizer['fault']}")

@@ -65,6 +65,32 @@ def load_for_scoring(
     return model.to(place), tokenizer  # from_pretrained has set it to evaluation
 
 
+def loading_obstacle(folder: Path) -> str | None:
+    """Tell, before a weight is read, why a quantised model cannot be loaded here.
+
+    Args:
+        folder: Holds config.json.
+
+    Returns:
+        The reason, as transformers gives it; None for a plain model, or where it sees none.
+    """
+    from transformers import AutoConfig
+    from transformers.quantizers import AutoHfQuantizer
+
+    try:
+        with quiet():
+            config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            both = (config, config.get_text_config(decoder=True))
+            said = next((s for c in both if (s := getattr(c, "quantization_config", None))), None)
+            if said is not None:
+                AutoHfQuantizer.from_config(said, pre_quantized=True).validate_environment(
+                    device_map=None, weights_only=True
+                )
+    except Exception as error:  # each kind of quantisation has errors of its own
+        return " ".join(str(error).split())[:300] or type(error).__name__
+    return None
+
+
 def default_window(config: Any) -> tuple[int, int]:
     """Choose how much text a model sees at once.
 

@@ -47,4 +47,12 @@ def warnings_for(pair: Pair, recipe: Recipe) -> list[str]:
         for vocabulary in (base, donor)
         if (moved := vocabulary.moved)
     ]
+    plain = [name for name in pair.layout.names if pair.base.parts(name)]
+    if plain:
+        found.append(
+            f"the base stores {' and '.join(plain)} quantised: in the output "
+            f"{'they are' if len(plain) > 1 else 'it is'} plain "
+            f"({', '.join(dict.fromkeys(pair.base.info(name).dtype for name in plain))}), since "
+            "new rows were never calibrated"
+        )
     return found
