@@ -28,6 +28,7 @@ def test_a_table_and_the_acceptance(tokswap: Run) -> None:
     assert "both have 6,144 rows and the same tokens" in ran.out
     assert "acceptance: 100.0% of " in ran.out
     assert "4.00 tokens for each pass of tiny-llama" in ran.out
+    assert "to do" not in ran.out
     assert "measure acceptance" in ran.err
     assert "Loading weights" not in ran.err
 

@@ -1,12 +1,11 @@
 """Acceptance, counted against transformers' own count and against planted answers."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tokenizers import Tokenizer
-from transformers import LlamaForCausalLM
+from tokenizers.processors import TemplateProcessing
 from transformers.generation import candidate_generator
 
 from tokswap.checkpoint.source import Checkpoint
@@ -22,13 +21,13 @@ def load(name: str) -> tuple[Any, Tokenizer]:
     return load_for_scoring(BUNDLED_FOLDER / name)
 
 
-def blended(share: float) -> Any:
-    """tiny-llama with noise in its head: right in part of its proposals."""
+def nearly() -> Any:
+    """tiny-llama with noise before its head, so that it is right now and then."""
     model = load("tiny-llama")[0]
-    head = model.get_output_embeddings().weight
-    noise = torch.randn(head.shape, generator=torch.Generator().manual_seed(0))
+    scale = model.model.norm.weight
+    noise = torch.randn(scale.shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        model.model.norm.weight.add_(share * noise[0, : head.shape[1]])
+        scale.add_(0.5 * noise)
     return model
 
 
@@ -83,7 +82,7 @@ def test_the_counts_are_those_of_transformers(
     monkeypatch.setattr(kind, "update_candidate_strategy", noted_update)
     target = load("tiny-llama")[0]
     target.generation_config.eos_token_id = None  # an end that is accepted is not counted there
-    found = measure_acceptance(blended(0.5), target, prompts, tokens=24, draft_tokens=5)
+    found = measure_acceptance(nearly(), target, prompts, tokens=24, draft_tokens=5)
     assert {name: getattr(found, name) for name in counted} == counted
     assert 0 < found.rate < 1
     assert found.generated == found.accepted + found.passes
@@ -164,8 +163,6 @@ def test_prompts_are_spread_over_the_text_and_begin_at_lines() -> None:
 def test_a_short_text_gives_fewer_prompts_and_ends_without_special_tokens() -> None:
     vocabulary = Checkpoint.open("tiny-llama").vocabulary
     backend = Tokenizer.from_str(vocabulary.backend.to_str())
-    from tokenizers.processors import TemplateProcessing
-
     backend.post_processor = TemplateProcessing(
         single="<|begin_of_text|> $A <|end_of_text|>",
         special_tokens=[("<|begin_of_text|>", 6141), ("<|end_of_text|>", 6142)],
@@ -176,12 +173,3 @@ def test_a_short_text_gives_fewer_prompts_and_ends_without_special_tokens() -> N
     assert vocabulary.backend.decode(found[0]) == "return"
     with pytest.raises(EvaluationError, match="too short to cut prompts from"):
         cut_prompts("", backend, vocabulary.special, prompts=4, length=16)
-
-
-def test_models_of_another_folder_are_not_needed(tmp_path: Path, llama: LlamaForCausalLM) -> None:
-    """Any two models do whose ids mean the same; here a random one that agrees by chance only."""
-    torch.manual_seed(1)
-    other = LlamaForCausalLM(llama.config).eval()
-    found = measure_acceptance(other, llama, [[1, 2, 3]], tokens=8, draft_tokens=3)
-    assert found.generated <= 8
-    assert found.unlike == 0

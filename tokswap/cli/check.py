@@ -105,7 +105,9 @@ def _print(found: "DraftCheck") -> None:
     ]
     show.print_table([f"{found.draft} drafts for {found.target} in", "", "because"], rows)
     typer.echo(f"* by its {NOT_RUN}")
-    for said in dict.fromkeys(verdict.advice for verdict in found.verdicts if not verdict.yes):
+    # Both tokenizers need to be given only where one does not do, whose advice is the better one.
+    refusals = [v for v in found.verdicts if not v.yes and v.engine != Engine.UNIVERSAL]
+    for said in dict.fromkeys(verdict.advice for verdict in refusals):
         typer.echo(f"to do: {said}")
     if found.acceptance is None:
         typer.echo(f"acceptance: not measured ({found.unmeasured})")

@@ -218,13 +218,13 @@ class _Watch:
             self._prompt = False
             return
         chosen = tokens.flatten().tolist()
-        pairs = zip(self._proposal, chosen, strict=False)
-        agreed = [ours == theirs for ours, theirs in pairs]
+        # What was chosen ends with the first token that was not proposed, or with the text.
+        agreed = [ours == theirs for ours, theirs in zip(self._proposal, chosen, strict=False)]
         self.passes += 1
         self.generated += len(chosen)
         self.drafts += bool(self._proposal)
         self.proposed += len(self._proposal)
-        self.accepted += agreed.index(False) if False in agreed else len(agreed)
+        self.accepted += sum(agreed)
 
     def end(self) -> None:
         """Called by transformers when a text is finished."""

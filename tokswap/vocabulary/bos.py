@@ -5,7 +5,6 @@ was the beginning of text, and the donor's tokenizer puts none, the base loses i
 base's token to the donor's tokenizer and puts it before every text; nothing else changes.
 """
 
-import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,9 @@ from typing import Any
 
 from tokswap.errors import RecipeError
 from tokswap.vocabulary.tokens import Vocabulary, build_tokenizer
+
+NAMES = ("<|begin_of_text|>", "<|bos|>")
+"""Names for the token where the base's is text to the donor: Qwen has ``<s>`` among its merges."""
 
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
 TEMPLATE_MARK = "{{ bos_token }}{# kept from the base #}\n"
@@ -65,7 +67,7 @@ def keep_bos(base: Vocabulary, donor: Vocabulary, files: Mapping[str, Path]) -> 
 
     Raises:
         RecipeError: If the base has no beginning of text, or the donor begins texts already, or
-            has a token of that name for something else.
+            has tokens of all names that it could have, or ids that cannot be added to.
     """
     where = "tokenizer.bos: keep"
     if "bos" not in base.roles:
@@ -78,61 +80,59 @@ def keep_bos(base: Vocabulary, donor: Vocabulary, files: Mapping[str, Path]) -> 
             f"{where} is for a donor that begins texts with no token of its own, and "
             f"{donor.name!r} begins them with {token}; leave it out"
         )
-    token, base_id = base.strings[base.roles["bos"]], base.roles["bos"]
-    number = donor.by_string.get(token)
-    if number is not None and not _free(base, donor, number):
+    base_id = base.roles["bos"]
+    names = (base.strings[base_id], *NAMES)
+    free = [name for name in names if _free(base, donor, name)]
+    if not free:
         raise RecipeError(
-            f"{where} needs the token {token}, which {donor.name!r} has for something else; "
-            "leave it out"
+            f"{where} needs a token of the name {' or '.join(names)}, and {donor.name!r} has all "
+            "of them for something else; leave it out"
         )
-    specification = copy.copy(dict(donor.specification))
-    if number is None:
-        number = len(donor)
-        _add_token(specification, donor, token, _flags(base, token))
-    specification["post_processor"] = _beginning_with(
-        specification.get("post_processor"), token, number
-    )
-    built = build_tokenizer(specification, donor.name)
-    if built.token_to_id(token) != number:
-        raise RecipeError(
-            f"{where} cannot number {token} in the tokenizer of {donor.name!r}, whose ids have "
-            "gaps; leave it out"
-        )
-    contents = _beside(files, token, number, _flags(base, token))
+    token = free[0]
+    number = donor.by_string.get(token, len(donor))
+    specification = dict(donor.specification)
+    if number == len(donor):
+        entry = {"id": number, "content": token, **_flags(base, base_id), "special": True}
+        specification["added_tokens"] = [*(specification.get("added_tokens") or []), entry]
+    processor = specification.get("post_processor")
+    specification["post_processor"] = _beginning_with(processor, token, number)
+    if not _numbered(specification, donor.name, token, number):
+        # Ids with gaps: the library numbers an added token otherwise, unless the model has it.
+        model = specification["model"]
+        if not isinstance(model["vocab"], dict):
+            raise RecipeError(
+                f"{where} cannot number {token} in the tokenizer of {donor.name!r}, where two "
+                "tokens have one id; leave it out"
+            )
+        specification["model"] = {**model, "vocab": {**model["vocab"], token: number}}
+    contents = _beside(files, token, number, _flags(base, base_id))
     contents["tokenizer.json"] = _json(specification)
     return KeptBos(token, number, base_id, contents)
 
 
-def _free(base: Vocabulary, donor: Vocabulary, number: int) -> bool:
-    """Tell whether a donor's token of the same name may begin texts.
+def _free(base: Vocabulary, donor: Vocabulary, name: str) -> bool:
+    """Tell whether a token of this name may begin the donor's texts.
 
-    An end of text may where it is the base's too, as in GPT-2.
+    A special token of the donor may; its end of text only where it is the base's too, as in GPT-2.
     """
+    number = donor.by_string.get(name)
+    if number is None:
+        return name.encode() not in donor.ids
     closes = donor.roles.get("eos") == number
     same = base.roles.get("eos") == base.roles["bos"]
     return number in donor.special and (same or not closes)
 
 
-def _flags(base: Vocabulary, token: str) -> dict[str, bool]:
+def _flags(base: Vocabulary, base_id: int) -> dict[str, bool]:
     added: list[dict[str, Any]] = base.specification.get("added_tokens") or []
+    token = base.strings[base_id]
     said = next((entry for entry in added if entry["content"] == token), {})
     return {flag: bool(said.get(flag, False)) for flag in FLAGS}
 
 
-def _add_token(
-    specification: dict[str, Any], donor: Vocabulary, token: str, flags: Mapping[str, bool]
-) -> None:
-    """Add a special token with the first id that is beyond all others."""
-    number = len(donor)
-    entry = {"id": number, "content": token, **flags, "special": True}
-    added = [*(specification.get("added_tokens") or []), entry]
-    specification["added_tokens"] = added
-    vocab = specification["model"]["vocab"]
-    if isinstance(vocab, dict) and (
-        build_tokenizer(specification, donor.name).token_to_id(token) != number
-    ):
-        # Ids with gaps: the library would number it otherwise, unless the model has it.
-        specification["model"] = {**specification["model"], "vocab": {**vocab, token: number}}
+def _numbered(specification: Mapping[str, Any], name: str, token: str, number: int) -> bool:
+    """Tell whether the tokenizers library gives a token the id that is meant for it."""
+    return build_tokenizer(specification, name).token_to_id(token) == number
 
 
 def _beginning_with(processor: dict[str, Any] | None, token: str, number: int) -> dict[str, Any]:
