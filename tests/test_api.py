@@ -8,7 +8,7 @@ import pytest
 
 import tokswap
 
-FUNCTIONS = {"evaluate", "inspect", "load_recipe", "transplant"}
+FUNCTIONS = {"apply", "evaluate", "inspect", "load_recipe", "transplant"}
 CLASSES = {"Plan", "Recipe", "TokswapError"}
 
 

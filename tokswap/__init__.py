@@ -3,6 +3,7 @@
 The commands' functions, imported when they are first used, so that ``import tokswap`` is cheap:
 
 - :func:`transplant`: a base and a donor in, a patched checkpoint out.
+- :func:`apply`: a saved plan onto a fine-tune, a larger sibling or a quantised copy.
 - :func:`evaluate`: bits per byte of models, whatever their tokenizers.
 - :func:`inspect`: what two vocabularies share, and where a token's row comes from.
 - :class:`Plan`: the sparse matrix behind a transplant, to save, load, explain and apply.
@@ -13,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tokswap.application import apply
     from tokswap.errors import TokswapError
     from tokswap.evaluation.measure import evaluate
     from tokswap.inspection import inspect
@@ -24,6 +26,7 @@ _HOMES = {
     "Plan": "tokswap.plan",
     "Recipe": "tokswap.recipe",
     "TokswapError": "tokswap.errors",
+    "apply": "tokswap.application",
     "evaluate": "tokswap.evaluation.measure",
     "inspect": "tokswap.inspection",
     "load_recipe": "tokswap.recipe",
@@ -34,6 +37,7 @@ __all__ = [
     "Plan",
     "Recipe",
     "TokswapError",
+    "apply",
     "evaluate",
     "inspect",
     "load_recipe",

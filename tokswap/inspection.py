@@ -125,10 +125,9 @@ def inspect(
     """
     loaded = None
     if plan is not None:
-        from tokswap.plan import PLAN_FILE, Plan
+        from tokswap.plan import Plan, plan_file
 
-        path = Path(plan)
-        path = path / PLAN_FILE if path.is_dir() else path
+        path = plan_file(plan)
         loaded = Plan.load(path)
         base_model = base_model or loaded.about.get("base", {}).get("name")
         donor = donor or _donor_of(path, loaded)
@@ -219,13 +218,16 @@ def _check_pair(plan: "Plan", alignment: Alignment) -> None:
     Raises:
         CheckpointError: If it is.
     """
+    from tokswap.fitting import check_base, check_donor
+
     base, donor = alignment.base, alignment.donor
-    made_for = {side: plan.about.get(side, {}) for side in ("base", "donor")}
-    given = {"base": base.sha256, "donor": donor.sha256}
-    alike = all(said.get("sha256", given[s]) == given[s] for s, said in made_for.items())
-    if not (alike and plan.base_rows == alignment.base_rows and plan.rows >= len(donor)):
+    try:
+        check_donor(plan, donor)
+        check_base(plan, base)
+    except CheckpointError as error:
+        made_for = {side: plan.about.get(side, {}) for side in ("base", "donor")}
         names = [said.get("name", "an unnamed " + side) for side, said in made_for.items()]
         raise CheckpointError(
             f"the plan is for {names[0]} and {names[1]}, not for {base.name} and {donor.name}; "
             "give the plan of this pair"
-        )
+        ) from error

@@ -72,6 +72,30 @@ def open_pair(recipe: Recipe) -> Pair:
             f"{recipe.method} reads the donor's weights and {donor.name!r} has none; give a model, "
             f"or choose a method that needs only its tokenizer: {others}"
         )
+    return pair_of(base, donor, recipe, with_donor=needs_donor)
+
+
+def pair_of(
+    base: Checkpoint,
+    donor: Checkpoint,
+    recipe: Recipe,
+    *,
+    with_donor: bool,
+    rows: int | None = None,
+) -> Pair:
+    """Align an opened base and donor.
+
+    Args:
+        base: The checkpoint whose body is kept.
+        donor: The checkpoint, or bare tokenizer, whose vocabulary is adopted.
+        recipe: What is asked for.
+        with_donor: Whether the donor's weights will be read.
+        rows: T, rows of the new tables; without it, as the recipe says.
+
+    Raises:
+        RecipeError: If the recipe names tokens or a chat template that are not there.
+        TokswapError: If one of both is not supported.
+    """
     if recipe.chat_template == "base" and chat_template(base.files) is None:
         raise RecipeError(
             f"chat_template: {base.name!r} has no single chat template to keep; use donor or none"
@@ -82,12 +106,12 @@ def open_pair(recipe: Recipe) -> Pair:
         base=base,
         donor=donor,
         layout=layout,
-        donor_layout=find_layout(donor) if needs_donor else None,
+        donor_layout=find_layout(donor) if with_donor else None,
         alignment=align(
             base.vocabulary,
             donor.vocabulary,
             base_rows=base_rows,
-            rows=new_rows(donor, recipe.tokenizer.pad_to_multiple_of),
+            rows=rows or new_rows(donor, recipe.tokenizer.pad_to_multiple_of),
             overrides=_overrides(recipe, base.vocabulary, donor.vocabulary, base_rows),
         ),
     )

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from tokswap.evaluation.measure import (
     settle_window,
 )
 from tokswap.evaluation.texts import file_text
+from tokswap.fitting import identities
 from tokswap.names import resolve
 from tokswap.output import write_folder, write_json
 from tokswap.pair import Pair, open_pair
@@ -29,6 +30,10 @@ from tokswap.report.card import CARD, write_card
 from tokswap.report.record import counts, make_record
 from tokswap.report.warnings import warnings_for
 from tokswap.verify import fresh_process, tokenizer_fault, verify
+from tokswap.vocabulary.identity import content_hash
+
+OF_A_RUN = frozenset({"eval", "verify", "device", "dtype"})
+"""Keys of a recipe that have no part in the plan."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +69,25 @@ class Transplant:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What a transplant and the application of a saved plan do each in its own way.
+
+    Attributes:
+        sources: The checkpoints that are read from.
+        target: The folder to write.
+        open: Opens and aligns both models, and tells what the user should know of that.
+        plan: Makes the plan, on a device.
+        record: What the record says beside what every record says.
+    """
+
+    sources: list[Checkpoint]
+    target: Path
+    open: Callable[[], tuple[Pair, list[str]]]
+    plan: Callable[[Pair, str], Plan]
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+
 def transplant(
     recipe: Recipe | None = None,
     *,
@@ -85,33 +109,48 @@ def transplant(
 
     Raises:
         RecipeError: If the recipe is not valid.
-        VerificationError: If the result does not load as what it should be.
         TokswapError: If something is wrong with a model, the output folder or the
             result; an output folder appears whole or not at all.
     """
     if recipe is not None and settings:
         raise RecipeError(f"both a recipe and {', '.join(settings)} were given; give one of them")
-    recipe = recipe or make_recipe(settings)
+    asked = recipe or make_recipe(settings)
+    work = Work(
+        sources=[Checkpoint.open(asked.base_model), Checkpoint.open(asked.donor)],
+        target=Path(asked.out or default_out(asked)).expanduser(),
+        open=lambda: (open_pair(asked), []),
+        plan=lambda pair, device: plan_for(pair, asked, device),
+    )
+    return carry_out(asked, work, overwrite=overwrite, plan_only=plan_only)
+
+
+def carry_out(
+    recipe: Recipe, work: Work, *, overwrite: bool = False, plan_only: bool = False
+) -> Transplant:
+    """Open, plan, write, verify, measure and record; see :func:`transplant`.
+
+    Raises:
+        VerificationError: If the result does not load as what it should be.
+        TokswapError: If something is wrong with a model, the output folder or the result.
+    """
     clock = _Clock()
     device = pick_device(recipe.device)
-    target = Path(recipe.out or default_out(recipe)).expanduser()
-
-    sources = [Checkpoint.open(recipe.base_model), Checkpoint.open(recipe.donor)]
-    check_target(target, sources, overwrite=overwrite)
+    target = work.target
+    check_target(target, work.sources, overwrite=overwrite)
     _check_texts(recipe, target)
     checked = recipe.verify and not plan_only
     with fresh_process() if checked else nullcontext() as process:
-        pair = clock.time("align", lambda: open_pair(recipe))
+        pair, warnings = clock.time("align", work.open)
         if not plan_only:
             check_space(target, _bytes_needed(pair))
         if recipe.eval is not None:
             settle_window([pair.base], recipe.eval.window, recipe.eval.stride)
-        warnings = warnings_for(pair, recipe)
+        warnings += warnings_for(pair, recipe)
         if not plan_only:
             warnings += clock.time("align", lambda: _tokenizer_warnings(pair, recipe))
         for warning in warnings:
             note(f"note: {warning}")
-        plan = clock.time("plan", lambda: plan_for(pair, recipe, device))
+        plan = clock.time("plan", lambda: work.plan(pair, device))
 
         with staging(target, overwrite=overwrite) as folder:
             if plan_only:
@@ -125,7 +164,7 @@ def transplant(
                 warnings += dropped
                 for line in dropped:
                     note(f"note: {line}")
-                record = make_record(recipe, pair, hashes)
+                record = make_record(recipe, pair, hashes) | dict(work.record)
                 if recipe.verify:
                     note("verify in a fresh process")
                     same = recipe.dtype is None
@@ -155,17 +194,17 @@ def plan_for(pair: Pair, recipe: Recipe, device: str = "cpu") -> Plan:
     Raises:
         MethodError: If the method cannot work on this pair.
     """
-    base, donor = pair.base.vocabulary, pair.donor.vocabulary
+    base, donor = pair.alignment.base, pair.alignment.donor
     about = {
-        "base": {"name": base.name, "sha256": base.sha256},
-        "donor": {"name": donor.name, "sha256": donor.sha256},
-        "method": recipe.method,
-        "parameters": recipe.record()["parameters"],
+        "base": {"name": base.name, "sha256": content_hash(base)},
+        "donor": {"name": donor.name, "sha256": content_hash(donor)},
+        "recipe": {key: said for key, said in recipe.record().items() if key not in OF_A_RUN},
         "counts": counts(pair.alignment),
     }
-    return make_plan(
+    made = make_plan(
         pair.alignment, recipe.methods, pair.tables(), seed=recipe.seed, device=device, about=about
     )
+    return replace(made, tokens=identities(base, donor))
 
 
 def default_out(recipe: Recipe) -> str:

@@ -39,7 +39,7 @@ def test_help(tokswap: Run, command: list[str], flag: str) -> None:
 
 
 def test_commands_are_those_that_are_promised() -> None:
-    assert COMMANDS == ["transplant", "run", "eval", "inspect", "methods", "models"]
+    assert COMMANDS == ["transplant", "run", "apply", "eval", "inspect", "methods", "models"]
 
 
 def test_version(tokswap: Run) -> None:

@@ -1,7 +1,7 @@
 """``tokswap transplant`` and ``tokswap run``: the same pipeline, by flags or by a recipe."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,10 @@ Overwrite = Annotated[
 PlanOnly = Annotated[
     bool, typer.Option("--plan-only", help="Stop after the plan: write it, and no weights.")
 ]
+NoEval = Annotated[bool, typer.Option("--no-eval", help="Do not measure.")]
+NoVerify = Annotated[
+    bool, typer.Option("--no-verify", help="Do not load the result in a fresh process.")
+]
 
 
 def transplant_command(
@@ -39,10 +43,8 @@ def transplant_command(
     text: Texts = None,
     overwrite: Overwrite = False,
     plan_only: PlanOnly = False,
-    no_eval: Annotated[bool, typer.Option("--no-eval", help="Do not measure.")] = False,
-    no_verify: Annotated[
-        bool, typer.Option("--no-verify", help="Do not load the result in a fresh process.")
-    ] = False,
+    no_eval: NoEval = False,
+    no_verify: NoVerify = False,
     json_output: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -63,7 +65,7 @@ def transplant_command(
         "seed": seed,
         "device": device,
         "out": out,
-        "eval": False if no_eval else ({"text": [str(path) for path in text]} if text else None),
+        "eval": eval_of(text, no_eval=no_eval),
         "verify": False if no_verify else None,
     }
     _transplant(make_recipe(said, settings or []), overwrite, plan_only, json_output)
@@ -98,10 +100,18 @@ def _transplant(recipe: "Recipe", overwrite: bool, plan_only: bool, json_output:
     if json_output:
         show.print_json(result.to_dict())
     else:
-        _print(result)
+        print_transplant(result)
 
 
-def _print(result: "Transplant") -> None:
+def eval_of(text: list[Path] | None, *, no_eval: bool) -> Any:
+    """Say in the words of a recipe what is to be measured."""
+    if no_eval:
+        return False
+    return {"text": [str(path) for path in text]} if text else None
+
+
+def print_transplant(result: "Transplant") -> None:
+    """Print what came of a transplant, or of a plan that was applied."""
     counts = result.record["counts"]
     typer.echo(
         f"{counts['base_size']:,} base rows → {counts['donor_size']:,} new rows: "

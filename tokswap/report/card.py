@@ -35,7 +35,7 @@ def write_card(path: Path, record: Mapping[str, Any], pair: Pair) -> None:
 
 The body of `{base.name}` with the tokenizer of `{donor.name}`, made without training by tokswap
 {record["versions"]["tokswap"]}: method `{recipe["method"]}` ({method.summary}; {method.paper}).
-
+{_plan(record.get("plan"))}
 | rows of the new vocabulary | {counts["donor_size"]:,} |
 |---|---:|
 | shared, copied from the base | {counts["shared"]:,} |
@@ -62,6 +62,16 @@ The licences of both models apply. `tokswap.json` holds the full record, `tokswa
 each row comes from (`tokswap inspect --plan . --token TEXT`).
 """
     path.write_text(text, encoding="utf-8")
+
+
+def _plan(plan: Mapping[str, Any] | None) -> str:
+    """Say where a plan comes from that was applied and not made here."""
+    if not plan:
+        return ""
+    return (
+        f"\nIts rows are those of a plan that was made for `{plan['base']['name']}` (SHA-256 "
+        f"`{plan['sha256'][:12]}…`), applied to this base.\n"
+    )
 
 
 def _figures(figures: Mapping[str, Any] | None) -> str:
