@@ -139,8 +139,8 @@ def test_tokens_that_a_fine_tune_has_added_do_no_harm(
 def test_a_row_that_has_got_a_token_is_not_given_to_an_id_without_one(
     tmp_path: Path, sibling: Sibling
 ) -> None:
-    padded = sibling("padded", rows=S + 8)
-    swap(padded, tmp_path / "made", tokenizer={"pad_to_multiple_of": 100})
+    padded = sibling("padded", rows=S + 4)
+    swap(padded, tmp_path / "made", donor=str(padded))
     first = Plan.load(tmp_path / "made" / PLAN_FILE)
     unused = (first.kind == Kind.UNUSED).nonzero()[:, 0]
     assert first.copied()[unused].tolist() == [S, S + 1, S + 2, S + 3]

@@ -1,7 +1,7 @@
 """What two vocabularies share, and where the row of one token comes from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +69,8 @@ class Inspection:
         tokens_per_byte: Of each of both, on the text.
         text: Name of the text.
         source: Where one token's row comes from, if it was asked for.
+        untrained: Rows that looked untrained when a given plan was made
+            (see :func:`tokswap.report.untrained.untrained`).
     """
 
     base: str
@@ -80,6 +82,7 @@ class Inspection:
     tokens_per_byte: Mapping[str, float]
     text: str
     source: Source | None = None
+    untrained: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form: ``base_size``, ``donor_size``, ``shared``, ``missing``, ``special``."""
@@ -93,6 +96,7 @@ class Inspection:
             "digits": dict(self.digits),
             "tokens_per_byte": dict(self.tokens_per_byte),
             "text": self.text,
+            "untrained": dict(self.untrained),
             "token": self.source.to_dict() if self.source else None,
         }
 
@@ -154,6 +158,7 @@ def inspect(
         tokens_per_byte={name: _tokens_per_byte(v, path) for name, v in vocabularies.items()},
         text=path.name,
         source=source,
+        untrained=(loaded.about.get("untrained") or {}) if loaded else {},
     )
 
 

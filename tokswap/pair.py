@@ -9,7 +9,7 @@ from tokswap.checkpoint.layout import Layout, check_sizes, find_layout
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.errors import MethodError, RecipeError, TokswapError
 from tokswap.methods import METHODS, Role
-from tokswap.recipe import Recipe
+from tokswap.recipe import Recipe, TokenizerPart
 from tokswap.vocabulary.align import Alignment, align
 from tokswap.vocabulary.tokens import Vocabulary
 
@@ -111,23 +111,28 @@ def pair_of(
             base.vocabulary,
             donor.vocabulary,
             base_rows=base_rows,
-            rows=rows or new_rows(donor, recipe.tokenizer.pad_to_multiple_of),
+            rows=rows or new_rows(donor, recipe.tokenizer),
             overrides=_overrides(recipe, base.vocabulary, donor.vocabulary, base_rows),
         ),
     )
 
 
-def new_rows(donor: Checkpoint, multiple: int | None = None) -> int:
-    """Return T: the donor's own number of rows, padding included, so that both agree.
+def new_rows(donor: Checkpoint, said: TokenizerPart | None = None) -> int:
+    """Return T, the rows of the new vocabulary.
+
+    Without another word they are as many as the donor's, padding included, for a draft model and
+    its target must agree. A bare tokenizer says nothing of padding.
 
     Args:
         donor: The model or bare tokenizer to adopt.
-        multiple: Round up to a multiple of this.
+        said: The size that a recipe asks for.
     """
+    said = said or TokenizerPart()
     rows = len(donor.vocabulary)
-    if "config.json" in donor.files.names:
+    if said.size == "donor" and "config.json" in donor.files.names:
         rows = max(rows, donor.vocab_size or 0)
-    return rows if multiple is None else -(-rows // multiple) * multiple
+    multiple = said.pad_to_multiple_of or 1
+    return -(-rows // multiple) * multiple
 
 
 def _overrides(

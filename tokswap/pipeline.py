@@ -28,6 +28,7 @@ from tokswap.progress import note
 from tokswap.recipe import Recipe, make_recipe
 from tokswap.report.card import CARD, write_card
 from tokswap.report.record import counts, make_record
+from tokswap.report.untrained import untrained, untrained_line
 from tokswap.report.warnings import warnings_for
 from tokswap.verify import fresh_process, tokenizer_fault, verify
 from tokswap.vocabulary.identity import content_hash
@@ -151,11 +152,14 @@ def carry_out(
         for warning in warnings:
             note(f"note: {warning}")
         plan = clock.time("plan", lambda: work.plan(pair, device))
+        if line := untrained_line(plan.about.get("untrained") or {}):
+            warnings.append(line)
+            note(f"note: {line}")
 
         with staging(target, overwrite=overwrite) as folder:
             if plan_only:
                 plan.save(folder / PLAN_FILE)
-                record = make_record(recipe, pair, {}) | {"files": [RECORD, PLAN_FILE]}
+                record = make_record(recipe, pair, plan, {}) | {"files": [RECORD, PLAN_FILE]}
                 write_json(folder / RECORD, record)
             else:
                 hashes, dropped = clock.time(
@@ -164,7 +168,7 @@ def carry_out(
                 warnings += dropped
                 for line in dropped:
                     note(f"note: {line}")
-                record = make_record(recipe, pair, hashes) | dict(work.record)
+                record = make_record(recipe, pair, plan, hashes) | dict(work.record)
                 if recipe.verify:
                     note("verify in a fresh process")
                     same = recipe.dtype is None
@@ -201,10 +205,10 @@ def plan_for(pair: Pair, recipe: Recipe, device: str = "cpu") -> Plan:
         "recipe": {key: said for key, said in recipe.record().items() if key not in OF_A_RUN},
         "counts": counts(pair.alignment),
     }
-    made = make_plan(
-        pair.alignment, recipe.methods, pair.tables(), seed=recipe.seed, device=device, about=about
-    )
-    return replace(made, tokens=identities(base, donor))
+    tables = pair.tables()
+    made = make_plan(pair.alignment, recipe.methods, tables, seed=recipe.seed, device=device)
+    about["untrained"] = untrained(tables.untrained, pair.alignment)
+    return replace(made, about=about, tokens=identities(base, donor))
 
 
 def default_out(recipe: Recipe) -> str:

@@ -37,6 +37,13 @@ def transplant_command(
         str | None,
         typer.Option("--method", "-m", help="How missing rows are filled; see `tokswap methods`."),
     ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(help="Rows: as the donor stores them (donor), or no padding (tight)."),
+    ] = None,
+    pad_to_multiple_of: Annotated[
+        int | None, typer.Option(metavar="N", help="Round the rows up to a multiple of this.")
+    ] = None,
     settings: Settings = None,
     seed: Annotated[int | None, typer.Option(help="Seed of methods that draw at random.")] = None,
     device: Device = None,
@@ -62,6 +69,11 @@ def transplant_command(
         "base_model": base,
         "donor": donor,
         "method": method,
+        "tokenizer": {
+            key: value
+            for key, value in (("size", size), ("pad_to_multiple_of", pad_to_multiple_of))
+            if value is not None
+        },
         "seed": seed,
         "device": device,
         "out": out,
