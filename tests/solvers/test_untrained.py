@@ -108,6 +108,20 @@ def test_known_rows_that_look_trained_are_not_found() -> None:
     assert int(untrained_rows(table, unused=unused)[unused].sum()) <= 2
 
 
+def test_one_row_of_an_odd_length_is_found() -> None:
+    table = trained(*TABLES[1]).float()
+    table[11] *= 50
+    table[12] /= 50
+    assert untrained_rows(table)[11:13].tolist() == [True, True]
+
+
+def test_many_zeros_do_not_shift_what_is_usual() -> None:
+    rows, ids = planted(*TABLES[1], small)
+    found = untrained_rows(torch.cat([rows, torch.zeros(3 * len(rows), rows.shape[1]).bfloat16()]))
+    assert bool(found[len(rows) :].all())
+    assert found[: len(rows)].nonzero()[:, 0].tolist() == ids.tolist()
+
+
 def test_a_table_of_padding_does_not_shift_what_is_usual() -> None:
     rows = trained(*TABLES[1])
     padding = torch.full((3 * len(rows), rows.shape[1]), 1e-3, dtype=rows.dtype)

@@ -44,7 +44,7 @@ def untrained_rows(
     none = torch.zeros(table.shape[1])
     lengths = _lengths(table, none)
     sound = lengths.isfinite()
-    found = sound & ((lengths == 0) | _repeated(table))
+    found = sound & ((lengths == 0) | _repeated(table, lengths))
     usual = sound & ~found & ~known
     if not usual.any():
         return found
@@ -73,20 +73,31 @@ def _deviations(lengths: Tensor, usual: Tensor) -> Tensor:
     return (logs - middle) / spread
 
 
-def _repeated(table: Tensor) -> Tensor:
-    """Tell which rows are equal to another one, bit for bit, by a hash of 64 bits."""
+def _repeated(table: Tensor, lengths: Tensor) -> Tensor:
+    """Tell which rows are equal to another one, bit for bit."""
+    # Equal rows have one length but for rounding, so few others have to be looked at.
+    repeated = torch.zeros(len(table), dtype=torch.bool)
+    ordered, order = lengths.sort()
+    close = ordered.diff() <= 1e-5 * ordered[1:]
+    repeated[order[1:][close]] = repeated[order[:-1][close]] = True
+    ids = repeated.nonzero()[:, 0]
+    hashes, order = _hashes(table, ids).sort()
+    repeated[ids] = False
+    equal = hashes.diff() == 0
+    repeated[ids[order[1:][equal]]] = repeated[ids[order[:-1][equal]]] = True
+    return repeated
+
+
+def _hashes(table: Tensor, ids: Tensor) -> Tensor:
+    """Hash some rows to 64 bits each."""
     whole = {8: torch.int64, 4: torch.int32, 2: torch.int16}[table.element_size()]
     draw = torch.Generator().manual_seed(0)
     factors = torch.randint(-(2**63), 2**63 - 1, (table.shape[1],), generator=draw)
-    hashes = [
-        (block.contiguous().view(whole).long() * factors).sum(dim=1) for block in _blocks(table)
-    ]
-    ordered, order = torch.cat(hashes).sort()
-    next_one = ordered[1:] == ordered[:-1]
-    repeated = torch.zeros(len(ordered), dtype=torch.bool)
-    repeated[order[1:][next_one]] = True
-    repeated[order[:-1][next_one]] = True
-    return repeated
+    hashes = torch.zeros(len(ids), dtype=torch.int64)
+    for start in range(0, len(ids), _ROWS):
+        rows = table.index_select(0, ids[start : start + _ROWS]).view(whole)
+        hashes[start : start + _ROWS] = (rows * factors).sum(dim=1)
+    return hashes
 
 
 def _lengths(table: Tensor, mean: Tensor) -> Tensor:
