@@ -171,6 +171,26 @@ def test_bias_padding_and_every_other_tensor_are_carried(phi, tmp_path):
     assert json.loads((out / "config.json").read_text())["vocab_size"] == 4100
 
 
+def test_padding_is_the_mean_of_the_used_rows_in_every_table(phi, tmp_path):
+    """Whatever the base has at its own unused rows, zeros among them, is not handed on."""
+    base = tmp_path / "base"
+    shutil.copytree(phi, base)
+    for shard in base.glob("*.safetensors"):
+        stored = load_file(shard)
+        for name in stored.keys() & {"model.embed_tokens.weight", "lm_head.weight"}:
+            stored[name][6144:] = 0
+        save_file(stored, shard, {"format": "pt"})
+    result = swap(base, "tiny-mistral", tmp_path / "out", tokenizer={"pad_to_multiple_of": 100})
+    before, after = tensors(base), tensors(tmp_path / "out")
+    used = torch.from_numpy(open_pair(result.recipe).alignment.used_base_ids)
+    for name in ("model.embed_tokens.weight", "lm_head.weight", "lm_head.bias"):
+        mean = before[name][used].double().mean(dim=0)
+        for row in after[name][4096:]:
+            torch.testing.assert_close(row.double(), mean, rtol=2e-3, atol=1e-5)
+    tight = swap(phi, phi, tmp_path / "tight", tokenizer={"size": "tight"})
+    assert tight.record["counts"]["donor_size"] == 6144
+
+
 def test_the_donors_tokenizer_travels_byte_for_byte(tmp_path):
     swap("tiny-llama", "tiny-mistral", tmp_path / "out")
     for file in ("tokenizer.json", "tokenizer_config.json"):

@@ -180,15 +180,18 @@ def test_files_that_are_no_plan_are_refused(tmp_path: Path) -> None:
         Plan.load(path)
 
 
-ABOUT = {"format": 1, "base_rows": S, "same": False}
+ABOUT = {"format": 2, "base_rows": S, "same": False}
 
 
 @pytest.mark.parametrize(
     ("about", "message"),
     [
-        ({**ABOUT, "format": 99}, "plan of another version"),
+        (
+            {**ABOUT, "format": 99},
+            "is a plan of format 99, and this tokswap reads format 2; make it again",
+        ),
         ({**ABOUT, "base_rows": S - 1}, "is not a plan"),
-        ({"format": 1, "same": False}, "is not a plan .'base_rows'"),
+        ({"format": 2, "same": False}, "is not a plan .'base_rows'"),
         ([], "is not a plan"),
         (3, "is not a plan"),
     ],

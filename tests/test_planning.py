@@ -129,16 +129,13 @@ def test_a_special_token_without_counterpart_is_the_mean_of_used_rows(
     torch.testing.assert_close(plan.apply(rows)[number], mean(rows, alignment))
 
 
-def test_ids_without_a_token_take_the_bases_spare_rows_then_the_mean(
+def test_ids_without_a_token_are_the_mean_of_used_rows(
     alignment: Alignment, loader: Loader
 ) -> None:
     plan = make_plan(alignment, both(METHODS["zero"]()), loader.tables())
     unused = alignment.ids(Kind.UNUSED)
     assert len(unused) == PADDING
-    spare = list(range(len(alignment.base), alignment.base_rows))
-    explained = [one_row(plan, number) for number in unused]
-    assert explained[: len(spare)] == [[(number, 1.0)] for number in spare]
-    assert explained[len(spare) :] == [[(alignment.base_rows, 1.0)]] * (PADDING - len(spare))
+    assert [one_row(plan, number) for number in unused] == [[(alignment.base_rows, 1.0)]] * PADDING
 
 
 def test_missing_rows_are_the_methods(alignment: Alignment, loader: Loader) -> None:

@@ -3,6 +3,7 @@
 The commands' functions, imported when they are first used, so that ``import tokswap`` is cheap:
 
 - :func:`transplant`: a base and a donor in, a patched checkpoint out.
+- :func:`apply`: a saved plan onto a fine-tune, a larger sibling or a quantised copy.
 - :func:`evaluate`: bits per byte of models, whatever their tokenizers.
 - :func:`inspect`: what two vocabularies share, and where a token's row comes from.
 - :func:`check`: whether one model can draft for another, and how well.
@@ -14,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tokswap.application import apply
     from tokswap.errors import TokswapError
     from tokswap.evaluation.draft import check
     from tokswap.evaluation.measure import evaluate
@@ -26,6 +28,7 @@ _HOMES = {
     "Plan": "tokswap.plan",
     "Recipe": "tokswap.recipe",
     "TokswapError": "tokswap.errors",
+    "apply": "tokswap.application",
     "check": "tokswap.evaluation.draft",
     "evaluate": "tokswap.evaluation.measure",
     "inspect": "tokswap.inspection",
@@ -37,6 +40,7 @@ __all__ = [
     "Plan",
     "Recipe",
     "TokswapError",
+    "apply",
     "check",
     "evaluate",
     "inspect",

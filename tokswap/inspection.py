@@ -1,7 +1,7 @@
 """What two vocabularies share, and where the row of one token comes from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +69,8 @@ class Inspection:
         tokens_per_byte: Of each of both, on the text.
         text: Name of the text.
         source: Where one token's row comes from, if it was asked for.
+        untrained: Rows that looked untrained when a given plan was made
+            (see :func:`tokswap.report.untrained.untrained`).
     """
 
     base: str
@@ -80,6 +82,7 @@ class Inspection:
     tokens_per_byte: Mapping[str, float]
     text: str
     source: Source | None = None
+    untrained: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form: ``base_size``, ``donor_size``, ``shared``, ``missing``, ``special``."""
@@ -93,6 +96,7 @@ class Inspection:
             "digits": dict(self.digits),
             "tokens_per_byte": dict(self.tokens_per_byte),
             "text": self.text,
+            "untrained": dict(self.untrained),
             "token": self.source.to_dict() if self.source else None,
         }
 
@@ -127,10 +131,9 @@ def inspect(
     """
     loaded = None
     if plan is not None:
-        from tokswap.plan import PLAN_FILE, Plan
+        from tokswap.plan import Plan, plan_file
 
-        path = Path(plan)
-        path = path / PLAN_FILE if path.is_dir() else path
+        path = plan_file(plan)
         loaded = Plan.load(path)
         base_model = base_model or loaded.about.get("base", {}).get("name")
         donor = donor or _donor_of(path, loaded)
@@ -149,7 +152,7 @@ def inspect(
         base.vocabulary,
         new.vocabulary,
         base_rows=base_rows,
-        rows=new_rows(new, recipe.tokenizer.pad_to_multiple_of),
+        rows=new_rows(new, recipe.tokenizer),
         overrides=find_overrides(recipe, base.vocabulary, new.vocabulary, base_rows),
         functions=recipe.tokenizer.known_functions,
     )
@@ -168,6 +171,7 @@ def inspect(
         tokens_per_byte={name: _tokens_per_byte(v, path) for name, v in vocabularies.items()},
         text=path.name,
         source=source,
+        untrained=(loaded.about.get("untrained") or {}) if loaded else {},
     )
 
 
@@ -232,13 +236,16 @@ def _check_pair(plan: "Plan", alignment: Alignment) -> None:
     Raises:
         CheckpointError: If it is.
     """
+    from tokswap.fitting import check_base, check_donor
+
     base, donor = alignment.base, alignment.donor
-    made_for = {side: plan.about.get(side, {}) for side in ("base", "donor")}
-    given = {"base": base.sha256, "donor": donor.sha256}
-    alike = all(said.get("sha256", given[s]) == given[s] for s, said in made_for.items())
-    if not (alike and plan.base_rows == alignment.base_rows and plan.rows >= len(donor)):
+    try:
+        check_donor(plan, donor)
+        check_base(plan, base)
+    except CheckpointError as error:
+        made_for = {side: plan.about.get(side, {}) for side in ("base", "donor")}
         names = [said.get("name", "an unnamed " + side) for side, said in made_for.items()]
         raise CheckpointError(
             f"the plan is for {names[0]} and {names[1]}, not for {base.name} and {donor.name}; "
             "give the plan of this pair"
-        )
+        ) from error

@@ -1,7 +1,7 @@
 """A base and a donor, opened and aligned: everything that is known before a weight is read."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tokswap.checkpoint.chat_template import read_template_file, read_templates
@@ -12,7 +12,7 @@ from tokswap.checkpoint.source import Checkpoint
 from tokswap.checkpoint.tables import check_tokens, load_table
 from tokswap.errors import MethodError, RecipeError, TokswapError
 from tokswap.methods import METHODS, Role
-from tokswap.recipe import Recipe
+from tokswap.recipe import Recipe, TokenizerPart
 from tokswap.vocabulary.align import Alignment, align
 from tokswap.vocabulary.bos import KeptBos, keep_bos
 from tokswap.vocabulary.tokens import Vocabulary
@@ -78,6 +78,31 @@ def open_pair(recipe: Recipe) -> Pair:
             f"{recipe.method} reads the donor's weights and {donor.name!r} has none; give a model, "
             f"or choose a method that needs only its tokenizer: {others}"
         )
+    pair = pair_of(base, donor, recipe, with_donor=needs_donor)
+    return replace(pair, kept_bos=kept_bos)
+
+
+def pair_of(
+    base: Checkpoint,
+    donor: Checkpoint,
+    recipe: Recipe,
+    *,
+    with_donor: bool,
+    rows: int | None = None,
+) -> Pair:
+    """Align an opened base and donor.
+
+    Args:
+        base: The checkpoint whose body is kept.
+        donor: The checkpoint, or bare tokenizer, whose vocabulary is adopted.
+        recipe: What is asked for.
+        with_donor: Whether the donor's weights will be read.
+        rows: T, rows of the new tables; without it, as the recipe says.
+
+    Raises:
+        RecipeError: If the recipe names tokens or a chat template that are not there.
+        TokswapError: If one of both is not supported.
+    """
     if recipe.chat_template not in {"donor", "base", "none"}:
         read_template_file(recipe.chat_template)  # while nothing has been done yet
     if recipe.chat_template == "base" and not read_templates(base.files):
@@ -89,7 +114,7 @@ def open_pair(recipe: Recipe) -> Pair:
     check_tokens(base, layout.input)
     if "generation_config.json" in base.files.names:
         base.read_json("generation_config.json")  # which is patched in the end
-    donor_layout = find_layout(donor, tables_only=True) if needs_donor else None
+    donor_layout = find_layout(donor, tables_only=True) if with_donor else None
     if donor_layout:
         check_tokens(donor, donor_layout.input)
     return Pair(
@@ -101,11 +126,10 @@ def open_pair(recipe: Recipe) -> Pair:
             base.vocabulary,
             donor.vocabulary,
             base_rows=base_rows,
-            rows=new_rows(donor, recipe.tokenizer.pad_to_multiple_of),
+            rows=rows or new_rows(donor, recipe.tokenizer),
             overrides=find_overrides(recipe, base.vocabulary, donor.vocabulary, base_rows),
             functions=recipe.tokenizer.known_functions,
         ),
-        kept_bos=kept_bos,
     )
 
 
@@ -126,17 +150,22 @@ def open_models(recipe: Recipe) -> tuple[Checkpoint, Checkpoint, KeptBos | None]
     return base, Checkpoint(EditedFiles(donor.files, kept.contents)), kept
 
 
-def new_rows(donor: Checkpoint, multiple: int | None = None) -> int:
-    """Return T: the donor's own number of rows, padding included, so that both agree.
+def new_rows(donor: Checkpoint, said: TokenizerPart | None = None) -> int:
+    """Return T, the rows of the new vocabulary.
+
+    Without another word they are as many as the donor's, padding included, for a draft model and
+    its target must agree. A bare tokenizer says nothing of padding.
 
     Args:
         donor: The model or bare tokenizer to adopt.
-        multiple: Round up to a multiple of this.
+        said: The size that a recipe asks for.
     """
+    said = said or TokenizerPart()
     rows = len(donor.vocabulary)
-    if "config.json" in donor.files.names:
+    if said.size == "donor" and "config.json" in donor.files.names:
         rows = max(rows, donor.vocab_size or 0)
-    return rows if multiple is None else -(-rows // multiple) * multiple
+    multiple = said.pad_to_multiple_of or 1
+    return -(-rows // multiple) * multiple
 
 
 def find_overrides(

@@ -3,28 +3,18 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tokswap.beside import look_beside, write_json
-from tokswap.checkpoint.leftovers import clear_leftovers
 from tokswap.checkpoint.source import Checkpoint
-from tokswap.checkpoint.tables import load_table
 from tokswap.checkpoint.target import RECORD, check_target, staging
-from tokswap.checkpoint.writer import needed_files
-from tokswap.errors import EvaluationError, RecipeError
+from tokswap.errors import RecipeError
 from tokswap.estimate import check_room, estimate
-from tokswap.evaluation.load import loading_obstacle
-from tokswap.evaluation.measure import (
-    Evaluation,
-    evaluate,
-    pick_device,
-    rounded,
-    settle_window,
-)
-from tokswap.evaluation.texts import file_text
+from tokswap.evaluation.measure import Evaluation, pick_device, rounded, settle_window
+from tokswap.fitting import identities
 from tokswap.names import resolve
 from tokswap.output import write_folder
 from tokswap.pair import Pair, open_pair
@@ -34,9 +24,15 @@ from tokswap.progress import note
 from tokswap.recipe import Recipe, make_recipe
 from tokswap.report.card import CARD, write_card
 from tokswap.report.record import counts, make_record
+from tokswap.report.untrained import untrained, untrained_line
 from tokswap.report.warnings import warnings_for
-from tokswap.tokenizer_folder import Settled, settle
-from tokswap.verify import fresh_process, verify
+from tokswap.stages import bring_base, check_texts, clear, is_measurable, look_again, measure
+from tokswap.tokenizer_folder import settle
+from tokswap.verify import fresh_process
+from tokswap.vocabulary.identity import content_hash
+
+OF_A_RUN = frozenset({"eval", "verify", "device", "dtype"})
+"""Keys of a recipe that have no part in the plan."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +68,25 @@ class Transplant:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What a transplant and the application of a saved plan do each in its own way.
+
+    Attributes:
+        sources: The checkpoints that are read from.
+        target: The folder to write.
+        open: Opens and aligns both models, and tells what the user should know of that.
+        plan: Makes the plan, on a device.
+        record: What the record says beside what every record says.
+    """
+
+    sources: list[Checkpoint]
+    target: Path
+    open: Callable[[], tuple[Pair, list[str]]]
+    plan: Callable[[Pair, str], Plan]
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+
 def transplant(
     recipe: Recipe | None = None,
     *,
@@ -93,58 +108,67 @@ def transplant(
 
     Raises:
         RecipeError: If the recipe is not valid.
-        VerificationError: If the result does not load as what it should be.
         TokswapError: If something is wrong with a model, the output folder or the
             result; an output folder appears whole or not at all.
     """
     if recipe is not None and settings:
         raise RecipeError(f"both a recipe and {', '.join(settings)} were given; give one of them")
-    recipe = recipe or make_recipe(settings)
+    asked = recipe or make_recipe(settings)
+    work = Work(
+        sources=[Checkpoint.open(asked.base_model), Checkpoint.open(asked.donor)],
+        target=Path(asked.out or default_out(asked)).expanduser(),
+        open=lambda: (open_pair(asked), []),
+        plan=lambda pair, device: plan_for(pair, asked, device),
+    )
+    return carry_out(asked, work, overwrite=overwrite, plan_only=plan_only)
+
+
+def carry_out(
+    recipe: Recipe, work: Work, *, overwrite: bool = False, plan_only: bool = False
+) -> Transplant:
+    """Open, plan, write, verify, measure and record; see :func:`transplant`.
+
+    Raises:
+        VerificationError: If the result does not load as what it should be.
+        TokswapError: If something is wrong with a model, the output folder or the result.
+    """
     clock = _Clock()
     device = pick_device(recipe.device)
-    target = Path(recipe.out or default_out(recipe)).expanduser()
-
-    sources = [Checkpoint.open(recipe.base_model), Checkpoint.open(recipe.donor)]
-    _clear(target)
-    check_target(target, sources, overwrite=overwrite)
-    check_texts(recipe, target)
-    measured = not plan_only and _is_measurable(recipe, sources[0])
-    checked = recipe.verify and not plan_only
-    with fresh_process() if checked else nullcontext() as process:
-        pair = clock.time("align", lambda: open_pair(recipe))
-        check_room(estimate(pair, recipe, plan_only=plan_only), target)
+    clear(work.target)
+    check_target(work.target, work.sources, overwrite=overwrite)
+    check_texts(recipe, work.target)
+    measured = not plan_only and is_measurable(recipe, work.sources[0])
+    with fresh_process() if recipe.verify and not plan_only else nullcontext() as process:
+        pair, warnings = clock.time("align", work.open)
+        check_room(estimate(pair, recipe, plan_only=plan_only), work.target)
+        tokenizer = None
         if not plan_only:
             look_beside(pair, recipe)  # what it refuses is refused before anything slow
-        if recipe.eval is not None:
+            tokenizer = clock.time("align", lambda: settle(pair))
+        if measured and recipe.eval is not None:
             settle_window([pair.base], recipe.eval.window, recipe.eval.stride)
-        warnings = warnings_for(pair, recipe)
-        tokenizer = None if plan_only else clock.time("align", lambda: settle(pair))
-        if tokenizer:
-            warnings += tokenizer.notes()
-        for warning in warnings:
-            note(f"note: {warning}")
+        notes = tokenizer.notes() if tokenizer else []
+        warnings = _told(*warnings, *warnings_for(pair, recipe), *notes)
         if not plan_only:
-            _bring_base(pair, clock)
-        plan = clock.time("plan", lambda: plan_for(pair, recipe, device))
+            bring_base(pair, clock.time)
+        plan = clock.time("plan", lambda: work.plan(pair, device))
+        warnings += _told(untrained_line(plan.about.get("untrained") or {}))
 
-        with staging(target, overwrite=overwrite) as folder:
+        with staging(work.target, overwrite=overwrite) as folder:
             if tokenizer is None:
                 plan.save(folder / PLAN_FILE)
-                record = make_record(recipe, pair, {}) | {"files": [RECORD, PLAN_FILE]}
+                record = make_record(recipe, pair, plan, {}) | {"files": [RECORD, PLAN_FILE]}
                 write_json(folder / RECORD, record)
             else:
-                hashes, dropped = clock.time(
-                    "write", lambda: write_folder(folder, pair, plan, recipe, tokenizer)
-                )
-                warnings += dropped
-                for line in dropped:
-                    note(f"note: {line}")
-                record = make_record(recipe, pair, hashes)
+                write = partial(write_folder, folder, pair, plan, recipe, tokenizer)
+                hashes, told = clock.time("write", write)
+                warnings += _told(*told)
+                record = make_record(recipe, pair, plan, hashes) | dict(work.record)
                 record["tokenizer"] = tokenizer.to_dict()
                 if recipe.verify:
-                    look = partial(_verify, folder, pair, recipe, tokenizer, process)
+                    look = partial(look_again, folder, pair, recipe, tokenizer, process)
                     record["verified"], not_run = clock.time("verify", look)
-                    warnings += not_run
+                    warnings += _told(not_run)
                 record["files"] = sorted({path.name for path in folder.iterdir()} | {RECORD, CARD})
                 write_json(folder / RECORD, record)
                 write_card(folder / CARD, record, pair)
@@ -152,14 +176,23 @@ def transplant(
     evaluation = None
     if measured:
         # The folder is in place by now: an interrupted measurement costs no transplant.
-        evaluation = clock.time("evaluate", lambda: _measure(recipe, target, device))
+        evaluation = clock.time("evaluate", lambda: measure(recipe, work.target, device))
         names = ("base", "result")
         figures = {n: rounded(s) for n, s in zip(names, evaluation.results, strict=True)}
         figures["result"]["model"] = "result"  # where the folder lies is not part of the record
         record = {**record, "figures": figures}
-        write_json(target / RECORD, record)
-        write_card(target / CARD, record, pair)
-    return Transplant(target, recipe, record, plan, evaluation, tuple(warnings), clock.seconds)
+        write_json(work.target / RECORD, record)
+        write_card(work.target / CARD, record, pair)
+    seconds = clock.seconds
+    return Transplant(work.target, recipe, record, plan, evaluation, tuple(warnings), seconds)
+
+
+def _told(*lines: str | None) -> list[str]:
+    """Tell the user what there is to know; return it."""
+    told = [line for line in lines if line]
+    for line in told:
+        note(f"note: {line}")
+    return told
 
 
 def plan_for(pair: Pair, recipe: Recipe, device: str = "cpu") -> Plan:
@@ -168,115 +201,23 @@ def plan_for(pair: Pair, recipe: Recipe, device: str = "cpu") -> Plan:
     Raises:
         MethodError: If the method cannot work on this pair.
     """
-    base, donor = pair.base.vocabulary, pair.donor.vocabulary
+    base, donor = pair.alignment.base, pair.alignment.donor
     about = {
-        "base": {"name": base.name, "sha256": base.sha256},
-        "donor": {"name": donor.name, "sha256": donor.sha256},
-        "method": recipe.method,
-        "parameters": recipe.record()["parameters"],
+        "base": {"name": base.name, "sha256": content_hash(base)},
+        "donor": {"name": donor.name, "sha256": content_hash(donor)},
+        "recipe": {key: said for key, said in recipe.record().items() if key not in OF_A_RUN},
         "counts": counts(pair.alignment),
     }
-    return make_plan(
-        pair.alignment, recipe.methods, pair.tables(), seed=recipe.seed, device=device, about=about
-    )
+    tables = pair.tables()
+    made = make_plan(pair.alignment, recipe.methods, tables, seed=recipe.seed, device=device)
+    about["untrained"] = untrained(tables.untrained, pair.alignment)
+    return replace(made, about=about, tokens=identities(base, donor))
 
 
 def default_out(recipe: Recipe) -> str:
     """Name an output folder from both models and the method."""
     base, donor = resolve(recipe.base_model), resolve(recipe.donor)
     return f"{base.short}-{donor.short}-{recipe.method}"
-
-
-def _verify(
-    folder: Path, pair: Pair, recipe: Recipe, tokenizer: Settled, process: Any
-) -> tuple[dict[str, Any], list[str]]:
-    """Check what was written; return what was seen, and what the user should know of it."""
-    note("verify in a fresh process")
-    same = recipe.dtype is None
-    seen = verify(folder, pair, same_dtype=same, tokenizer=tokenizer, process=process)
-    if "not_run" not in seen:
-        return seen, []
-    warning = (
-        f"the quantised model was not run, for its base cannot be run here either "
-        f"({seen['not_run']}); tokenizer and copied rows were checked"
-    )
-    note(f"note: {warning}")
-    return seen, [warning]
-
-
-def _is_measurable(recipe: Recipe, base: Checkpoint) -> bool:
-    """Tell whether to measure: not where transformers cannot load the quantised base here.
-
-    Raises:
-        EvaluationError: If it cannot, and the recipe asks for it in so many words.
-    """
-    if recipe.eval is None or base.quantisation is None:
-        return recipe.eval is not None
-    reason = loading_obstacle(base.files.path("config.json").parent)
-    if reason and "eval" in recipe.model_fields_set:
-        raise EvaluationError(
-            f"{base.name} is quantised and cannot be loaded here to be measured ({reason}); "
-            "--no-eval goes on without"
-        )
-    if reason:
-        note(
-            f"note: {base.name} is quantised and cannot be loaded here, so nothing is measured "
-            f"({reason})"
-        )
-    return not reason
-
-
-def _measure(recipe: Recipe, target: Path, device: str) -> Evaluation:
-    assert recipe.eval is not None  # noqa: S101 - asked by the caller
-    again = (
-        f"{target} is written; `tokswap eval {target} --against {recipe.base_model}` measures it"
-    )
-    try:
-        return evaluate(
-            str(target),
-            texts=[Path(text).expanduser() for text in recipe.eval.text],
-            against=recipe.base_model,
-            window=recipe.eval.window,
-            stride=recipe.eval.stride,
-            device=device,
-        )
-    except EvaluationError as error:
-        raise EvaluationError(f"{error} ({again})") from error
-    except KeyboardInterrupt:
-        note(again)
-        raise
-
-
-def check_texts(recipe: Recipe, target: Path) -> None:
-    """Read the texts once before anything slow, for a misspelt name must not cost a transplant.
-
-    Raises:
-        EvaluationError: If one cannot be read, or lies in the folder that will be replaced.
-    """
-    for name in recipe.eval.text if recipe.eval else ():
-        path = Path(name).expanduser()
-        file_text(path)
-        if target.resolve() in path.resolve().parents:
-            raise EvaluationError(
-                f"the text {name} lies in the output folder {target}, which will be replaced; "
-                "move it elsewhere"
-            )
-
-
-def _clear(target: Path) -> None:
-    for line in clear_leftovers(target, known=RECORD):
-        note(f"note: {line}")
-
-
-def _bring_base(pair: Pair, clock: "_Clock") -> None:
-    """Fetch a remote base whole, and look at its tables before anything is written.
-
-    Only now, for all that the headers and the vocabularies can tell has been checked by them.
-    """
-    if pair.base.location.kind == "hub":
-        clock.time("fetch", lambda: pair.base.files.fetch(needed_files(pair.base)))
-    for name in pair.layout.names:
-        clock.time("align", partial(load_table, pair.base, name))
 
 
 T = TypeVar("T")

@@ -23,7 +23,7 @@ from tokswap.solvers.sparse import SparseRows
 from tokswap.vocabulary.align import Kind
 
 ROLES: tuple[Role, Role] = ("input", "output")
-FORMAT = 1
+FORMAT = 2
 """Version of the file's layout."""
 
 
@@ -97,12 +97,15 @@ class Plan:
     Attributes:
         roles: The plan of each role; ``output`` is absent where one table serves both.
         kind: (T,) uint8, what each row is (:class:`~tokswap.vocabulary.align.Kind`).
-        about: Names and hashes of both vocabularies, the method and its settings.
+        about: Names and hashes of both vocabularies, and the recipe.
+        tokens: For ``base`` and ``donor`` an int32 for each id of the vocabulary, by which its
+            tokens are known (:func:`~tokswap.vocabulary.identity.token_hashes`).
     """
 
     roles: Mapping[Role, RolePlan]
     kind: Tensor
     about: Mapping[str, Any] = field(default_factory=dict)
+    tokens: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         sizes = {role: len(plan.weights) for role, plan in self.roles.items()}
@@ -176,6 +179,7 @@ class Plan:
                 tensors[f"{role}.{part}.values"] = sparse.weights
             tensors[f"{role}.dense_ids"] = plan.dense_ids
             tensors[f"{role}.dense_rows"] = plan.dense_rows
+        tensors |= {f"tokens.{side}": numbers for side, numbers in self.tokens.items()}
         about = {"format": FORMAT, "base_rows": self.base_rows, "same": same, **self.about}
         metadata = {"tokswap_plan": json.dumps(about, ensure_ascii=False, sort_keys=True)}
         contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
@@ -197,13 +201,21 @@ class Plan:
             with safe_open(path, framework="pt") as file:
                 about = dict(json.loads((file.metadata() or {})["tokswap_plan"]))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if about.pop("format") != FORMAT:
-                raise CheckpointError(f"{path} is a plan of another version; make it again")
+            if (version := about.pop("format")) != FORMAT:
+                raise CheckpointError(
+                    f"{path} is a plan of format {version}, and this tokswap reads format "
+                    f"{FORMAT}; make it again with `tokswap transplant --plan-only`"
+                )
             rows = int(about.pop("base_rows"))
             roles = {role: _read_role(tensors, role, rows) for role in ROLES if _has(tensors, role)}
             if about.pop("same"):
                 roles["output"] = roles["input"]
-            return cls(roles, tensors["kind"], about)
+            tokens = {
+                name.removeprefix("tokens."): tensor
+                for name, tensor in tensors.items()
+                if name.startswith("tokens.")
+            }
+            return cls(roles, tensors["kind"], about, tokens)
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise CheckpointError(
                 f"{path} is not a plan ({error}); give the {PLAN_FILE} of an output folder"
@@ -213,6 +225,12 @@ class Plan:
 PLAN_FILE = "tokswap.plan"
 """Name of the plan in an output folder. It is a safetensors file under a name of its own, because
 inference engines read every ``*.safetensors`` in a folder as weights."""
+
+
+def plan_file(path: str | Path) -> Path:
+    """Return the plan's file, of a folder that holds one or of the file itself."""
+    path = Path(path).expanduser()
+    return path / PLAN_FILE if path.is_dir() else path
 
 
 def _has(tensors: Mapping[str, Tensor], role: str) -> bool:

@@ -1,7 +1,7 @@
 """Making a plan: shared rows are copied, missing ones filled by a method for each role."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tokswap.errors import MethodError
-from tokswap.methods import Method, Problem, Role, WithAverages
+from tokswap.methods import Method, Problem, Role, Side, WithAverages
 from tokswap.plan import Plan, RolePlan
 from tokswap.solvers.sparse import SparseRows
 from tokswap.vocabulary.align import Alignment, Kind
@@ -23,11 +23,13 @@ class Tables:
         base: Loads the base's table of a role, (S, D).
         donor: Loads the donor's table of a role, (rows, E); None for a bare tokenizer.
         tied: Whether one base table serves both roles.
+        untrained: Which of their rows a method has found to be untrained, by side and role.
     """
 
     base: Callable[[Role], Tensor]
     donor: Callable[[Role], Tensor] | None
     tied: bool
+    untrained: dict[tuple[Side, Role], Tensor] = field(default_factory=dict)
 
     def problem(
         self, role: Role, alignment: Alignment, ids: list[int], *, seed: int, device: str
@@ -42,6 +44,7 @@ class Tables:
             donor_table=None if donor is None else lambda: donor(role),
             generator=torch.Generator().manual_seed(seed),
             device=device,
+            untrained=self.untrained,
         )
 
 

@@ -10,9 +10,10 @@ from tokswap.checkpoint.target import check_target
 from tokswap.estimate import Disk, Estimate, estimate
 from tokswap.evaluation.measure import settle_window
 from tokswap.pair import open_pair
-from tokswap.pipeline import check_texts, default_out
+from tokswap.pipeline import default_out
 from tokswap.recipe import Recipe
 from tokswap.report.warnings import warnings_for
+from tokswap.stages import check_texts
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,10 @@ class TokenizerPart(_Part):
     tokens: dict[str, TokenOverride] = Field(
         default_factory=dict, description="by donor token: where its row comes from"
     )
+    size: Literal["donor", "tight"] = Field(
+        default="donor",
+        description="rows: as many as the donor stores, padding included, or no padding at all",
+    )
     pad_to_multiple_of: int | None = Field(
         default=None, gt=0, description="round the number of rows up to a multiple of this"
     )

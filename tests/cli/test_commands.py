@@ -39,7 +39,8 @@ def test_help(tokswap: Run, command: list[str], flag: str) -> None:
 
 
 def test_commands_are_those_that_are_promised() -> None:
-    assert COMMANDS == ["transplant", "run", "eval", "inspect", "check", "methods", "models"]
+    said = ["transplant", "run", "apply", "eval", "inspect", "check", "methods", "models"]
+    assert said == COMMANDS
 
 
 def test_version(tokswap: Run) -> None:
@@ -95,6 +96,8 @@ def test_without_arguments_there_is_help(tokswap: Run) -> None:
             ["transplant", *PAIR, "--chat-template", "nowhere.jinja"],
             "chat_template: nowhere.jinja cannot be read (No such file or directory); give donor",
         ),
+        (["transplant", *PAIR, "--size", "padded"], "tokenizer.size: Input should be 'donor' or"),
+        (["transplant", *PAIR, "--pad-to-multiple-of", "0"], "tokenizer.pad_to_multiple_of: "),
         (["run", "nowhere.yaml"], "the recipe nowhere.yaml cannot be read"),
         (["inspect", "--base", "tiny-llama"], "no donor was given"),
         (["inspect", *PAIR, "--token", "return to"], "is not one token of tiny-mistral"),
@@ -311,3 +314,14 @@ def test_a_bare_tokenizer_cannot_be_a_base(tokswap: Run, tmp_path: Path) -> None
     shutil.copy(BUNDLED_FOLDER / "tiny-llama" / "tokenizer.json", tmp_path)
     message = one_line(tokswap("transplant", "-b", tmp_path, "-d", "tiny-mistral", "-m", "mean"))
     assert "has no config.json, so it is no model; give one" in message
+
+
+def test_the_size_is_said_by_flags(tokswap: Run, tmp_path: Path) -> None:
+    flags = ("--method", "zero", "--plan-only", "--overwrite", "--out", tmp_path / "out", "--json")
+    for said, rows in (
+        (("--size", "tight"), 4096),
+        (("--size", "tight", "--pad-to-multiple-of", 1000), 5000),
+        (("--pad-to-multiple-of", 100, "--set", "tokenizer.size=donor"), 4100),
+    ):
+        ran = tokswap("transplant", *PAIR, *flags, *said)
+        assert json.loads(ran.out)["counts"]["donor_size"] == rows

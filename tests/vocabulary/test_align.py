@@ -149,12 +149,15 @@ def test_base_tokens_beyond_the_rows_are_not_there(make: Make) -> None:
     assert roles_with_rows(base, 3) == {"eos": 2}
 
 
-def test_unused_ids_take_the_bases_unused_rows_in_order(make: Make) -> None:
+def test_unused_ids_take_no_base_row_but_of_the_same_vocabulary(make: Make) -> None:
     base, donor = make({"a": 1, "b": 3}), make({"a": 0, "c": 4})
     found = of(base, donor, base_rows=6, rows=8)
-    assert found.source.tolist() == [1, 0, 2, 4, -1, 5, -1, -1]
+    assert found.source.tolist() == [1, -1, -1, -1, -1, -1, -1, -1]
     assert found.kind[[1, 2, 3, 5, 6, 7]].tolist() == [Kind.UNUSED] * 6
     assert found.missing.tolist() == [4]
+    own = of(base, make({"b": 3, "a": 1}), base_rows=6, rows=8)
+    assert own.source.tolist() == [0, 1, 2, 3, 4, 5, -1, -1]
+    assert own.kind[[0, 2, 4, 5, 6, 7]].tolist() == [Kind.UNUSED] * 6
 
 
 def test_an_override_has_the_last_word(make: Make) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from tokswap.cli.apply import apply_command
 from tokswap.cli.check import check_command
 from tokswap.cli.evaluate import evaluate_command
 from tokswap.cli.inspect import inspect_command
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 app.command("transplant")(transplant_command)
 app.command("run")(run_command)
+app.command("apply")(apply_command)
 app.command("eval")(evaluate_command)
 app.command("inspect")(inspect_command)
 app.command("check")(check_command)

@@ -99,6 +99,12 @@ def _print(found: "Inspection") -> None:
     rows = [[row["token"], row["base_token"] or "–", row["by"]] for row in shown]
     if rows:
         show.print_table(["special token", "row of", "by"], rows)
+    rows = [
+        [name, f"{part['count']:,} of {part['rows']:,}", ", ".join(part["first"])]
+        for name, part in found.untrained.items()
+    ]
+    if rows:
+        show.print_table(["rows that look untrained", "", "the first"], rows)
     if len(found.special_tokens) > SHOWN:
         typer.echo(f"and {len(found.special_tokens) - SHOWN} more special tokens (--json has all)")
 

@@ -1,7 +1,7 @@
 """``tokswap transplant`` and ``tokswap run``: the same pipeline, by flags or by a recipe."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,6 +33,10 @@ Overwrite = Annotated[
 PlanOnly = Annotated[
     bool, typer.Option("--plan-only", help="Stop after the plan: write it, and no weights.")
 ]
+NoEval = Annotated[bool, typer.Option("--no-eval", help="Do not measure.")]
+NoVerify = Annotated[
+    bool, typer.Option("--no-verify", help="Do not load the result in a fresh process.")
+]
 
 DryRun = Annotated[
     bool,
@@ -49,6 +53,13 @@ def transplant_command(
     method: Annotated[
         str | None,
         typer.Option("--method", "-m", help="How missing rows are filled; see `tokswap methods`."),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(help="Rows: as the donor stores them (donor), or no padding (tight)."),
+    ] = None,
+    pad_to_multiple_of: Annotated[
+        int | None, typer.Option(metavar="N", help="Round the rows up to a multiple of this.")
     ] = None,
     settings: Settings = None,
     chat_template: Annotated[
@@ -70,10 +81,8 @@ def transplant_command(
     overwrite: Overwrite = False,
     plan_only: PlanOnly = False,
     dry_run: DryRun = False,
-    no_eval: Annotated[bool, typer.Option("--no-eval", help="Do not measure.")] = False,
-    no_verify: Annotated[
-        bool, typer.Option("--no-verify", help="Do not load the result in a fresh process.")
-    ] = False,
+    no_eval: NoEval = False,
+    no_verify: NoVerify = False,
     json_output: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -92,11 +101,19 @@ def transplant_command(
         "donor": donor,
         "method": method,
         "chat_template": chat_template,
+        "tokenizer": {
+            key: value
+            for key, value in (
+                ("size", size),
+                ("pad_to_multiple_of", pad_to_multiple_of),
+                ("bos", bos),
+            )
+            if value is not None
+        },
         "seed": seed,
         "device": device,
         "out": out,
-        "tokenizer": None if bos is None else {"bos": bos},
-        "eval": False if no_eval else ({"text": [str(path) for path in text]} if text else None),
+        "eval": eval_of(text, no_eval=no_eval),
         "verify": False if no_verify else None,
     }
     recipe = with_tensors(make_recipe(said, settings or []), keep_tensor, drop_tensor)
@@ -146,10 +163,18 @@ def _transplant(recipe: "Recipe", json_output: bool, dry_run: bool, **flags: boo
     if json_output:
         show.print_json(result.to_dict())
     else:
-        _print(result)
+        print_transplant(result)
 
 
-def _print(result: "Transplant") -> None:
+def eval_of(text: list[Path] | None, *, no_eval: bool) -> Any:
+    """Say in the words of a recipe what is to be measured."""
+    if no_eval:
+        return False
+    return {"text": [str(path) for path in text]} if text else None
+
+
+def print_transplant(result: "Transplant") -> None:
+    """Print what came of a transplant, or of a plan that was applied."""
     counts = result.record["counts"]
     typer.echo(
         f"{counts['base_size']:,} base rows → {counts['donor_size']:,} new rows: "

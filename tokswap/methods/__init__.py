@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tokswap.methods.base import Method, Problem, Role, WithAverages
+from tokswap.methods.base import Method, Problem, Role, Side, WithAverages
 from tokswap.methods.mean import Mean
 from tokswap.methods.normal import Normal
 from tokswap.methods.omp import OMP
@@ -19,4 +19,4 @@ METHODS: Mapping[str, type[Method]] = {
 
 DEFAULT = "omp"
 
-__all__ = ["DEFAULT", "METHODS", "Method", "Problem", "Role", "WithAverages"]
+__all__ = ["DEFAULT", "METHODS", "Method", "Problem", "Role", "Side", "WithAverages"]

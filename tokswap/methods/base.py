@@ -2,12 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from tokswap.vocabulary.align import Alignment
+from tokswap.vocabulary.unused import unused_ids
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from tokswap.solvers.sparse import SparseRows
 
 Role = Literal["input", "output"]
+Side = Literal["base", "donor"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +31,7 @@ class Problem:
         donor_table: Loads the donor's table of this role, (rows, E); None for a bare tokenizer.
         generator: The only source of randomness.
         device: Where to compute, such as ``cpu`` or ``cuda``.
+        untrained: What :meth:`find_untrained` has found, by side and role.
     """
 
     role: Role
@@ -38,6 +41,27 @@ class Problem:
     donor_table: "Callable[[], Tensor] | None"
     generator: "Generator"
     device: str
+    untrained: "dict[tuple[Side, Role], Tensor]" = field(default_factory=dict)
+
+    def find_untrained(self, side: Side, table: "Tensor", deviations: float) -> "Tensor":
+        """Find the rows that were never trained, or hardly, and note them in ``untrained``.
+
+        Args:
+            side: Whose table it is: ``base`` or ``donor``.
+            table: The table of this role.
+            deviations: See :func:`~tokswap.solvers.untrained.untrained_rows`.
+
+        Returns:
+            (rows,) bool.
+        """
+        import torch
+
+        from tokswap.solvers.untrained import untrained_rows
+
+        unused = torch.tensor(unused_ids(getattr(self.alignment, side), len(table))).long()
+        found = untrained_rows(table, unused=unused, deviations=deviations)
+        self.untrained[side, self.role] = found
+        return found
 
     @property
     def mean_column(self) -> int:

@@ -26,8 +26,8 @@ class OMP(Method):
 
     ``center`` is for the rows' common part, which says how frequent tokens are: without
     it the weights need not add up to 1, and the new token's logits drift. ``outliers`` keeps rows
-    that were hardly ever trained out of the anchors: they are much shorter, or in tied models much
-    longer, than the others, and by angle they would be chosen with weights out of all proportion.
+    that were hardly ever trained, in either model, out of the anchors: they say nothing of their
+    tokens, and short ones would be chosen by angle with weights out of all proportion.
     With ``normalize`` (the textbook's algorithm) anchors are chosen by angle, without it by the
     inner product, which prefers long rows. The published implementation is ``normalize: false,
     center: false, outliers: null``.
@@ -53,8 +53,8 @@ class OMP(Method):
         default=4.0,
         gt=0.0,
         strict=False,
-        description="leave out anchors whose rows' log length, in either model, is this many "
-        "robust deviations off the median",
+        description="leave out anchors whose rows look untrained in either model: zeros, repeated, "
+        "all to one side, or of a log length this many robust deviations off the median",
     )
 
     def fill(self, problem: Problem) -> "WithAverages":
@@ -114,11 +114,10 @@ class OMP(Method):
         anchors = anchors[anchors < len(table)]
         if self.outliers is None or not len(anchors):
             return anchors
-        base = problem.base_table()
-        sources = problem.alignment.source[anchors]
-        usual = _usual_length(_rows(problem, table, anchors), self.outliers)
-        usual &= _usual_length(_rows(problem, base, sources, "base"), self.outliers)
-        return anchors[usual]
+        donor = problem.find_untrained("donor", table, self.outliers).numpy()
+        base = problem.find_untrained("base", problem.base_table(), self.outliers).numpy()
+        fit: Ids = anchors[~donor[anchors] & ~base[problem.alignment.source[anchors]]]
+        return fit
 
     def _donor_table(self, problem: Problem) -> "Tensor":
         if problem.donor_table is None:
@@ -141,20 +140,6 @@ class OMP(Method):
                 f"omp with k={self.k} has more coefficients than {donor!r} has dimensions "
                 f"({width}), so every row could be matched by chance; lower method.k"
             )
-
-
-def _usual_length(
-    rows: "Tensor", deviations: float
-) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-    """Tell which rows are about as long as most, by the median absolute deviation of the logs."""
-    lengths = rows.norm(dim=1).log()
-    middle = lengths.median()
-    off = (lengths - middle).abs()
-    # 1.4826 makes it a standard deviation where lengths are normal; the floor is for tables whose
-    # rows are all of one length.
-    spread = (1.4826 * off.median()).clamp(min=0.02)
-    usual: np.ndarray[tuple[int], np.dtype[np.bool_]] = (off <= deviations * spread).numpy()
-    return usual
 
 
 def _rows(problem: Problem, table: "Tensor", ids: Ids, side: str = "donor") -> "Tensor":

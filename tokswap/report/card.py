@@ -39,7 +39,7 @@ def write_card(path: Path, record: Mapping[str, Any], pair: Pair) -> None:
 
 The body of `{base.name}` with the tokenizer of `{donor.name}`, made without training by tokswap
 {record["versions"]["tokswap"]}: method `{recipe["method"]}` ({method.summary}; {method.paper}).
-
+{_plan(record.get("plan"))}
 | rows of the new vocabulary | {counts["donor_size"]:,} |
 |---|---:|
 | shared, copied from the base | {counts["shared"]:,} |
@@ -98,6 +98,16 @@ def _loading(tokenizer: Mapping[str, Any]) -> str:
     if changes := tokenizer.get("changed"):
         lines += [f"`tokenizer_config.json` is the donor's but for: {', '.join(changes)}.", ""]
     return "\n".join(lines)
+
+
+def _plan(plan: Mapping[str, Any] | None) -> str:
+    """Say where a plan comes from that was applied and not made here."""
+    if not plan:
+        return ""
+    return (
+        f"\nIts rows are those of a plan that was made for `{plan['base']['name']}` (SHA-256 "
+        f"`{plan['sha256'][:12]}…`), applied to this base.\n"
+    )
 
 
 def _figures(figures: Mapping[str, Any] | None) -> str:

@@ -5,12 +5,15 @@ It holds no time and not the place of the output, so that the same settings give
 
 import importlib.metadata
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokswap.pair import Pair
 from tokswap.recipe import Recipe
 from tokswap.vocabulary.align import Alignment, Kind
 from tokswap.vocabulary.kinds import count_kinds
+
+if TYPE_CHECKING:
+    from tokswap.plan import Plan
 
 LIBRARIES = ("tokswap", "torch", "transformers", "tokenizers", "safetensors")
 
@@ -63,12 +66,15 @@ def special_tokens(alignment: Alignment) -> list[dict[str, Any]]:
     ]
 
 
-def make_record(recipe: Recipe, pair: Pair, hashes: Mapping[str, str]) -> dict[str, Any]:
+def make_record(
+    recipe: Recipe, pair: Pair, plan: "Plan", hashes: Mapping[str, str]
+) -> dict[str, Any]:
     """Make the record of a transplant, without figures.
 
     Args:
         recipe: What was asked for.
         pair: The base and the donor.
+        plan: Where the new rows come from.
         hashes: SHA-256 of the written vocabulary tensors, by name.
     """
     base, donor = pair.base, pair.donor
@@ -76,6 +82,7 @@ def make_record(recipe: Recipe, pair: Pair, hashes: Mapping[str, str]) -> dict[s
         "recipe": recipe.record(),
         "versions": versions(),
         "counts": counts(pair.alignment),
+        "untrained": plan.about.get("untrained") or {},
         "tied": pair.layout.tied,
         "kept_bos": pair.kept_bos.to_dict() if pair.kept_bos else None,
         "revisions": {"base": base.files.revision, "donor": donor.files.revision},

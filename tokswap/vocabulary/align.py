@@ -30,7 +30,7 @@ class Kind(IntEnum):
     OVERRIDE = 4
     """A token whose row the user has said."""
     UNUSED = 5
-    """An id without a token: a base row without a token, or the mean."""
+    """An id without a token: the mean, or the base's own row where its tokenizer is adopted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,9 +121,9 @@ def align(
     """Find where each row of the new vocabulary comes from.
 
     Ordinary tokens are matched by their bytes, special tokens by role, then by string, then by
-    what they are for; what the user overrides has the last word. Ids without a token take the
-    base's own rows without a token, in order, so that a base transplanted onto its own tokenizer is
-    the same model.
+    what they are for; what the user overrides has the last word. Ids without a token take no base
+    row but where both have the same tokens: a base transplanted onto its own tokenizer is the same
+    model.
 
     Args:
         base: The base's vocabulary.
@@ -184,9 +184,10 @@ def align(
         if number in reasons:
             reasons[number] = "override"
 
-    spare = [n for n in range(base_rows) if n >= len(base) or base.spelling[n] is None]
-    unused = np.flatnonzero(kind == Kind.UNUSED)
-    source[unused[: len(spare)]] = spare[: len(unused)]
+    if base.spelling == donor.spelling:
+        unused = np.flatnonzero(kind == Kind.UNUSED)
+        own = unused[unused < base_rows]
+        source[own] = own
     return Alignment(base, donor, base_rows, kind, source, reasons, overrides, input_source)
 
 
