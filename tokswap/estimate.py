@@ -25,6 +25,8 @@ RUNTIME = 500 << 20
 """Memory of a process that has imported torch and transformers, about."""
 WORK = 256 << 20
 """Memory of the blocks that rows are computed in, about."""
+HEADER = 8 << 10
+"""Bytes of the plan's own header, at most."""
 REPORTS = 64 << 10
 """Bytes of the record and the model card, at most."""
 
@@ -256,12 +258,14 @@ def _plan_bytes(pair: Pair, recipe: Recipe) -> int:
     roles = 1 if pair.layout.tied or alike else 2  # what serves both is held once
     missing = len(alignment.missing)
     k = getattr(method, "k", None)
-    pieces = sum(len(ids) for ids in alignment.pieces.values()) if k is None else 0
+    pieces = 0
+    if k is None and recipe.method not in {"mean", "zero", "normal"}:
+        pieces = sum(len(ids) for ids in alignment.pieces.values())
     entries = len(alignment.used_base_ids) + alignment.rows
     entries += len(alignment.anchors) + (k + 1) * missing if k is not None else pieces
     dense = pair.base.info(pair.layout.input).shape[1] * missing * 4
     per_role = 8 * (entries + alignment.rows) + (dense if recipe.method == "normal" else 0)
-    return alignment.rows + roles * per_role + REPORTS
+    return alignment.rows + roles * per_role + HEADER
 
 
 def _memory(
