@@ -18,12 +18,15 @@ from tokswap.errors import OutputError
 from tokswap.pair import Pair
 from tokswap.recipe import Recipe
 from tokswap.report.record import counts
+from tokswap.solvers.sparse import ROWS_AT_ONCE
 
 DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 RUNTIME = 500 << 20
 """Memory of a process that has imported torch and transformers, about."""
 WORK = 256 << 20
 """Memory of the blocks that rows are computed in, about."""
+HEADER = 8 << 10
+"""Bytes of the plan's own header, at most."""
 REPORTS = 64 << 10
 """Bytes of the record and the model card, at most."""
 
@@ -252,16 +255,20 @@ def _writes(pair: Pair, tables: tuple[Table, ...], plan: int) -> dict[str, int]:
 
 def _plan_bytes(pair: Pair, recipe: Recipe) -> int:
     """Bytes of the plan: eight for a weight with its column, eight for a row."""
-    alignment, roles = pair.alignment, 1 if pair.layout.tied else 2
-    method = recipe.methods["input"]
+    alignment, method = pair.alignment, recipe.methods["input"]
+    reads_tables = method.needs_donor or recipe.method == "normal"
+    alike = method == recipe.methods["output"] and not reads_tables
+    roles = 1 if pair.layout.tied or alike else 2  # what serves both is held once
     missing = len(alignment.missing)
     k = getattr(method, "k", None)
-    pieces = sum(len(ids) for ids in alignment.pieces.values()) if k is None else 0
+    pieces = 0
+    if k is None and recipe.method not in {"mean", "zero", "normal"}:
+        pieces = sum(len(ids) for ids in alignment.pieces.values())
     entries = len(alignment.used_base_ids) + alignment.rows
     entries += len(alignment.anchors) + (k + 1) * missing if k is not None else pieces
     dense = pair.base.info(pair.layout.input).shape[1] * missing * 4
     per_role = 8 * (entries + alignment.rows) + (dense if recipe.method == "normal" else 0)
-    return alignment.rows + roles * per_role + REPORTS
+    return alignment.rows + roles * per_role + HEADER
 
 
 def _memory(
@@ -269,7 +276,7 @@ def _memory(
 ) -> dict[str, int]:
     """Bytes at the peak of each stage, about; files that are read in place are not counted."""
     base = pair.base
-    largest = max(table.bytes for table in tables)
+    largest = max(tables, key=lambda table: table.bytes)
     width = base.info(pair.layout.input).shape[1]
     anchors, missing = len(pair.alignment.anchors), len(pair.alignment.missing)
     plan = RUNTIME + 2 * _plan_bytes(pair, recipe)
@@ -278,11 +285,13 @@ def _memory(
         # The anchors' rows as they are, off their mean, at unit norm; the missing ones' twice.
         plan += 4 * (3 * anchors + 2 * missing) * donor_width + 4 * anchors * width + WORK
     elif recipe.method == "normal":
-        plan += 4 * (len(pair.alignment.used_base_ids) + 2 * missing) * width
+        # The covariance and its eigenvectors, the samples, all in float64.
+        plan += 8 * (4 * width + len(pair.alignment.used_base_ids) + 3 * missing) * width
     found = {"plan": plan}
     if plan_only:
         return found
-    found["write"] = RUNTIME + _plan_bytes(pair, recipe) + largest + WORK
+    block = largest.bytes * min(ROWS_AT_ONCE, largest.shape[0]) // max(largest.shape[0], 1)
+    found["write"] = RUNTIME + _plan_bytes(pair, recipe) + largest.old_bytes + largest.bytes + block
     weights = _weights(base) + sum(table.bytes - table.old_bytes for table in tables)
     if recipe.verify:
         found["verify"] = 2 * RUNTIME + weights

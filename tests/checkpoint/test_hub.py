@@ -288,7 +288,7 @@ def test_without_the_network_what_is_missing_is_named(
     code = """
 said(lambda: Checkpoint.open("org/donor").shard_of)
 base = Checkpoint.open("org/base")
-print(base.files.revision, base.config["model_type"], base.load("lm_head.weight").shape[0])
+print(base.files.revision, base.config["model_type"], base.info("lm_head.weight").shape[0])
 """
     missing, read = ask(code, **settings).splitlines()
     shards = sorted(path.name for path in donor.glob("*.safetensors"))

@@ -261,6 +261,27 @@ def test_plan_only_as_json(tokswap: Run, tmp_path: Path) -> None:
     assert "<|begin_of_text|>" in token.out
 
 
+@pytest.mark.parametrize("command", ["transplant", "run"])
+def test_a_dry_run_tells_and_writes_nothing(tokswap: Run, tmp_path: Path, command: str) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("base_model: tiny-llama\ndonor: tiny-mistral\nmethod: pieces\n")
+    what = ["run", recipe] if command == "run" else ["transplant", *PAIR, "-m", "pieces"]
+    ran = tokswap(*what, "--out", tmp_path / "out", "--dry-run", "--quiet")
+    assert (ran.code, ran.err) == (0, "")
+    for said in (
+        "fetch: nothing",
+        "compute: 6,144 base rows → 4,096 new rows",
+        "6144×128 → 4096×128",
+        "memory at the peak, about: ",
+        f"write to {tmp_path / 'out'}",
+        "vocabulary tensors",
+        f"the disk of {tmp_path} (output) has room",
+        "dry run: nothing was written",
+    ):
+        assert said in ran.out
+    assert list(tmp_path.iterdir()) == [recipe]
+
+
 @pytest.mark.parametrize("name", ["123", "a: b", "null", "x #y", "2024-13-45"])
 def test_run_takes_a_recipe_with_settings_and_a_folder_of_any_name(
     tokswap: Run, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
