@@ -213,6 +213,25 @@ def test_code_of_the_donors_is_not_needed(small, tmp_path: Path) -> None:
         assert one.settings.get("auto_map") in (None, NO_CODE)
 
 
+def test_a_token_that_tokenizer_json_has_not_is_not_named(small, tmp_path: Path) -> None:
+    """It would get an id for which there is no row."""
+    donor = tmp_path / "donor"
+    shutil.copytree(small("llama3"), donor)
+    named = {"pad_token": "[PAD]", "bos_token": "<|begin_of_text|>", "eos_token": None}
+    said = LENGTH | {"tokenizer_class": CLASS, **named}
+    (donor / "tokenizer_config.json").write_text(json.dumps(said))
+    one = settled(donor, {"model_type": "llama"})
+    assert one.fault is None
+    assert one.settings == {key: value for key, value in said.items() if key != "pad_token"}
+    assert one.changes == ("pad_token left out (tokenizer.json has no '[PAD]')",)
+
+    said = LENGTH | {"tokenizer_class": CLASS, "additional_special_tokens": ["<|more|>"]}
+    (donor / "tokenizer_config.json").write_text(json.dumps(said))
+    one = settled(donor, {"model_type": "llama"})
+    assert one.fault is not None
+    assert "adds '<|more|>'" in one.fault
+
+
 def test_what_cannot_be_mended_is_said_with_the_line_that_loads_it(small, tmp_path: Path) -> None:
     """A donor whose settings contradict its tokenizer.json: special tokens are read as text."""
     donor = tmp_path / "donor"
