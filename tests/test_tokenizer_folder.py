@@ -90,8 +90,8 @@ def sweep(donor: Path, types: Iterable[str]) -> dict[str, Settled]:
 def check_sweep(found: dict[str, Settled]) -> None:
     """Every type loads faithfully; those that take an ``auto_map`` are the documented ones."""
     faults = {kind: one.fault for kind, one in found.items() if one.fault}
-    unread = documented("Types that could not be tried")
-    assert {kind: why for kind, why in faults.items() if kind not in unread} == {}
+    print("types that could not be tried:", faults)  # noqa: T201
+    assert set(faults) == documented("Types that could not be tried") & set(found), faults
     insisting = {kind for kind, one in found.items() if one.remedy == "no code"}
     print("types that replace the tokenizer:", *sorted(insisting))  # noqa: T201
     assert insisting == documented("Types that replace the tokenizer") & set(found)
@@ -211,6 +211,25 @@ def test_code_of_the_donors_is_not_needed(small, tmp_path: Path) -> None:
         assert one.settings is not None
         assert one.settings["tokenizer_class"] == CLASS
         assert one.settings.get("auto_map") in (None, NO_CODE)
+
+
+def test_a_token_that_tokenizer_json_has_not_is_not_named(small, tmp_path: Path) -> None:
+    """It would get an id for which there is no row."""
+    donor = tmp_path / "donor"
+    shutil.copytree(small("llama3"), donor)
+    named = {"pad_token": "[PAD]", "bos_token": "<|begin_of_text|>", "eos_token": None}
+    said = LENGTH | {"tokenizer_class": CLASS, **named}
+    (donor / "tokenizer_config.json").write_text(json.dumps(said))
+    one = settled(donor, {"model_type": "llama"})
+    assert one.fault is None
+    assert one.settings == {key: value for key, value in said.items() if key != "pad_token"}
+    assert one.changes == ("pad_token left out (tokenizer.json has no '[PAD]')",)
+
+    said = LENGTH | {"tokenizer_class": CLASS, "additional_special_tokens": ["<|more|>"]}
+    (donor / "tokenizer_config.json").write_text(json.dumps(said))
+    one = settled(donor, {"model_type": "llama"})
+    assert one.fault is not None
+    assert "adds '<|more|>'" in one.fault
 
 
 def test_what_cannot_be_mended_is_said_with_the_line_that_loads_it(small, tmp_path: Path) -> None:

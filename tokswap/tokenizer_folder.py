@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,7 +139,6 @@ def settle_files(
         tokens: Special and added tokens, to be tried one by one.
     """
     known = not donor.get("auto_map") or _is_known(donor.get("tokenizer_class"))
-    own = adopt(donor, base, base_config, known=known)
     tried: list[Said] = []
     faults: list[str] = []
     with tempfile.TemporaryDirectory() as name, quiet():
@@ -146,6 +146,7 @@ def settle_files(
         (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
         write_tokenizer(folder, files, None)
         written = read_tokenizer(folder)
+        own = adopt(donor, base, base_config, known=known, has=partial(_has, written))
         for remedy, change in REMEDIES.items():
             said = change(own)
             if said in tried:
@@ -221,6 +222,10 @@ def _write_settings(
         (folder / SETTINGS).write_text(text, encoding="utf-8")
     elif SETTINGS in files:
         shutil.copyfile(files[SETTINGS], folder / SETTINGS)
+
+
+def _has(written: "Tokenizer", token: str) -> bool:
+    return written.token_to_id(token) is not None
 
 
 def _is_known(class_name: Any) -> bool:

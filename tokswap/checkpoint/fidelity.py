@@ -35,7 +35,7 @@ def read_tokenizer(folder: Path) -> "Tokenizer":
 
 
 def tokenizer_faults(written: "Tokenizer", loaded: Any, tokens: Sequence[str]) -> Iterator[str]:
-    """Compare a loaded tokenizer's ids with those of tokenizer.json.
+    """Compare a loaded tokenizer's ids and tokens with those of tokenizer.json.
 
     Args:
         written: From :func:`read_tokenizer`.
@@ -66,6 +66,13 @@ def tokenizer_faults(written: "Tokenizer", loaded: Any, tokens: Sequence[str]) -
                     f"{other[place : place + 3]})"
                 )
                 return
+    for token, number in getattr(loaded, "added_tokens_encoder", {}).items():
+        if written.token_to_id(token) != number:
+            yield (
+                f"AutoTokenizer gives {name}, which adds {token!r} as token {number}; "
+                "tokenizer.json has no such token"
+            )
+            return
 
 
 def _line(error: Exception) -> str:

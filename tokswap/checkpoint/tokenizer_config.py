@@ -5,7 +5,7 @@ other keys keep their values and their order.
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
@@ -77,6 +77,7 @@ def adopt(
     config: Mapping[str, Any],
     *,
     known: bool = True,
+    has: Callable[[str], bool] = lambda _: True,
 ) -> Said:
     """Take over a donor's tokenizer_config.json for another model.
 
@@ -88,6 +89,7 @@ def adopt(
         base: The base's.
         config: The base's parsed config.json.
         known: Whether transformers has the tokenizer class that the donor names.
+        has: Whether tokenizer.json has a token; another would get an id beyond the rows.
     """
     said, changes = copy.deepcopy(dict(donor)), []
     old, length = said.get(LENGTH), base_length(base, config)
@@ -102,6 +104,11 @@ def adopt(
         if isinstance(said.get(name), str) and _leaves(said[name]):
             del said[name]
             changes.append(f"{name} left out (a path elsewhere)")
+    for name in [key for key in said if key.endswith("_token")]:
+        token = said[name].get("content") if isinstance(said[name], dict) else said[name]
+        if isinstance(token, str) and not has(token):
+            del said[name]
+            changes.append(f"{name} left out (tokenizer.json has no {token!r})")
     if said.get("auto_map"):
         del said["auto_map"]
         changes.append("auto_map left out (it names code of the donor's)")
