@@ -76,9 +76,7 @@ SMALL = {name: size for size, names in SIZES for name in names.split()}
 
 FULL = ["full_attention", "full_attention"]
 POSITIONS = {"pad_token_id": 1}  # positions are counted from it
-MROPE = {
-    "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}
-}
+MROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}}
 NEEDS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(
         "roberta roberta-prelayernorm xlm-roberta xlm-roberta-xl camembert data2vec-text prophetnet "
@@ -108,6 +106,7 @@ NEEDS: dict[str, dict[str, Any]] = {
     "ministral": {"head_dim": 8},
     "nemotron": {"num_key_value_heads": 2},
     "nemotron_h": {"mamba_num_heads": 8, "mamba_head_dim": 8},
+    "deepseek_v2": {"topk_method": "greedy", "n_group": 1, "topk_group": 1, "num_experts_per_tok": 2},
     "dots1": {"n_routed_experts": 4, "num_experts_per_tok": 2},
     "qwen2_vl_text": MROPE,
     "qwen2_5_vl_text": MROPE,

@@ -211,6 +211,7 @@ def outcomes(families: Iterable[Family], folder: Path) -> dict[Family, str]:
 
 if __name__ == "__main__":
     import tempfile, time
+
     transformers.utils.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as name:
         chosen = DEFAULT + (REST if "--all" in sys.argv else [])

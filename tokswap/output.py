@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from tokswap.methods import Role
 from tokswap.pair import Pair
 from tokswap.plan import PLAN_FILE, Plan
 from tokswap.recipe import Recipe
+from tokswap.sizes import new_rows_of, set_sizes, with_defaults
 from tokswap.solvers.sparse import ROWS_AT_ONCE
 from tokswap.vocabulary.align import Kind
 
@@ -73,22 +73,6 @@ def _replacements(
     return replacements
 
 
-def new_rows_of(tensor: VocabTensor, plan: Plan) -> int:
-    """Count the entries that a tensor will have for the new vocabulary.
-
-    A table that ends early stands for all tokens behind its end by its first row. It may end early
-    again, where the new vocabulary's last tokens are such tokens.
-    """
-    if tensor.rows == plan.base_rows:
-        return plan.rows
-    source = plan.copied(tensor.role)
-    first = (source == 0) | (source >= tensor.rows)
-    if not bool(first[0]):
-        return plan.rows
-    kept = (~first).nonzero()[:, 0].tolist()
-    return int(kept[-1]) + 1 if kept else 1
-
-
 def _new_tensor(
     pair: Pair, plan: Plan, tensor: VocabTensor, dtype: str | None, hashes: dict[str, str]
 ) -> "Tensor":
@@ -127,46 +111,26 @@ def _apply(plan: Plan, table: "Tensor", role: Role) -> "Tensor":
 def _write_settings(folder: Path, pair: Pair, plan: Plan) -> list[str]:
     """Write config.json and generation_config.json; unchanged ones byte for byte."""
     dropped: dict[str, list[str]] = {}
+    notes: list[str] = []
     for name in ("config.json", "generation_config.json"):
         if name not in pair.base.files.names:
             continue
         old = said = pair.base.read_json(name)
         if name == "config.json" and pair.base.vocabulary.sha256 != pair.donor.vocabulary.sha256:
-            said = _merged(old, pair.layout.unsaid)  # transformers' defaults are the old ones
+            said = with_defaults(old, pair.layout)  # transformers' defaults are the old ones
         new, lost = patch_settings(said, pair.alignment)
         if name == "config.json":
-            _set_sizes(new, pair, plan)
+            notes = set_sizes(new, old, pair, plan)
         for line in lost:
             dropped.setdefault(line, []).append(name)
         if new == old:
             shutil.copyfile(pair.base.files.path(name), folder / name)
         else:
             write_json(folder / name, new)
-    return [
+    return notes + [
         f"{line} ({' and '.join(files)}) has no counterpart in the new vocabulary and was dropped"
         for line, files in dropped.items()
     ]
-
-
-def _merged(said: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Add settings to others, at every level."""
-    merged = dict(said)
-    for key, value in more.items():
-        inner = merged.get(key)
-        nested = isinstance(value, dict) and isinstance(inner, dict)
-        merged[key] = _merged(inner or {}, value) if nested else value
-    return merged
-
-
-def _set_sizes(config: dict[str, Any], pair: Pair, plan: Plan) -> None:
-    """Set the sizes that go by another name than ``vocab_size``, in place."""
-    tensors = {tensor.name: tensor for tensor in pair.layout.tensors}
-    for place, name in pair.layout.sizes.items():
-        level: Any = config
-        for key in place[:-1]:
-            level = level.get(key, {})
-        if place[-1] in level and name in tensors:
-            level[place[-1]] = new_rows_of(tensors[name], plan)
 
 
 def _write_chat_template(folder: Path, pair: Pair, whose: str) -> None:

@@ -52,6 +52,8 @@ class Layout:
         dropped: Stored tensors that are left out of the result.
         unsaid: Settings about the vocabulary that config.json leaves to transformers' defaults, as
             nested as they are there.
+        counts_from_pad: Whether positions are counted from ``pad_token_id`` on, whose number must
+            stay then.
         model_class: The class that transformers loads the checkpoint with.
     """
 
@@ -61,6 +63,7 @@ class Layout:
     sizes: Mapping[Path, str] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
     unsaid: Mapping[str, Any] = field(default_factory=dict)
+    counts_from_pad: bool = False
     model_class: str = ""
 
     @property
@@ -118,6 +121,7 @@ def find_layout(
         sizes=_sizes(skeleton, found),
         dropped=tuple(sorted(drop)),
         unsaid=_unsaid(checkpoint, skeleton),
+        counts_from_pad=skeleton.counts_from_pad,
         model_class=skeleton.class_name,
     )
 

@@ -69,6 +69,7 @@ class Skeleton:
         input: Name of the embedding's weight, or None.
         output: Name of the head's weight, or None where the model has no head.
         module_names: By stored name, the name in the model.
+        counts_from_pad: Whether positions are counted from ``pad_token_id`` on.
     """
 
     class_name: str
@@ -79,6 +80,7 @@ class Skeleton:
     input: str | None
     output: str | None
     module_names: Mapping[str, str]
+    counts_from_pad: bool
 
     @cached_property
     def stored_names(self) -> Mapping[str, str]:
@@ -162,6 +164,7 @@ def read_skeleton(checkpoint: Checkpoint) -> Skeleton:
             input=_weight_of(plain, "get_input_embeddings"),
             output=_weight_of(plain, "get_output_embeddings"),
             module_names=_module_names(plain, list(checkpoint.shard_of)),
+            counts_from_pad=_counts_from_pad(plain),
         )
 
 
@@ -317,6 +320,19 @@ def _slots(plain: Any, grown: Any, settings: Mapping[int, tuple[Path, ...]]) -> 
                 if isinstance(plain.get_submodule(name.rpartition(".")[0]), Embedding)
             ),
         )
+
+
+def _counts_from_pad(model: Any) -> bool:
+    """Tell whether a model counts positions from ``pad_token_id`` on, as RoBERTa does.
+
+    The table of positions has the padding's row then, as if positions were tokens.
+    """
+    pad = getattr(model.config.get_text_config(), "pad_token_id", None)
+    return pad is not None and any(
+        "position" in f"{name} {type(module).__name__}".lower()
+        and getattr(module, "padding_idx", None) == pad
+        for name, module in model.named_modules()
+    )
 
 
 def _weight_of(model: Any, getter: str) -> str | None:
