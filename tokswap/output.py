@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tokswap.checkpoint.draft import new_draft
 from tokswap.checkpoint.files import chat_template, tokenizer_files
 from tokswap.checkpoint.layout import VocabTensor
 from tokswap.checkpoint.settings import patch_settings
@@ -70,7 +71,35 @@ def _replacements(
             shape=(*info.shape[:axis], new_rows_of(tensor, plan), *info.shape[axis + 1 :]),
             make=partial(_new_tensor, pair, plan, tensor, recipe.dtype, hashes),
         )
-    return replacements
+    return replacements | _draft_replacements(pair, plan, hashes)
+
+
+def _draft_replacements(pair: Pair, plan: Plan, hashes: dict[str, str]) -> dict[str, Replacement]:
+    """Choose a draft vocabulary among the new tokens, and replace what belongs to it."""
+    import torch
+
+    draft = pair.layout.draft
+    if draft is None:
+        return {}
+    base, found = pair.base, dict[str, Replacement]()
+    ids, old = new_draft(base.load(draft.d2t), plan.copied(), plan.base_rows)
+
+    def made(name: str) -> "Tensor":
+        if name == draft.d2t:
+            tensor = (ids - torch.arange(len(ids))).to(base.load(name).dtype)
+        elif name == draft.t2d:
+            tensor = torch.zeros(plan.rows, dtype=base.load(name).dtype)
+            tensor[ids] = 1
+        else:
+            tensor = base.load(name)[old]
+        hashes[name] = hashlib.sha256(tensor_bytes(tensor)).hexdigest()
+        return tensor
+
+    for name in draft.names:
+        info = base.info(name)
+        rows = plan.rows if name == draft.t2d else len(ids)
+        found[name] = Replacement(info.dtype, (rows, *info.shape[1:]), partial(made, name))
+    return found
 
 
 def _new_tensor(

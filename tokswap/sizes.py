@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from tokswap.checkpoint.draft import new_draft
 from tokswap.checkpoint.layout import Layout, VocabTensor
 from tokswap.pair import Pair
 from tokswap.plan import Plan
@@ -51,6 +52,12 @@ def set_sizes(config: dict[str, Any], old: Mapping[str, Any], pair: Pair, plan: 
             level = level.get(key, {})
         if place[-1] in level and name in tensors:
             level[place[-1]] = new_rows_of(tensors[name], plan)
+    draft = pair.layout.draft
+    if draft:
+        ids, _ = new_draft(pair.base.load(draft.d2t), plan.copied(), plan.base_rows)
+        for level in levels(config):
+            if isinstance(level, dict) and level.get("draft_vocab_size") == draft.rows:
+                level["draft_vocab_size"] = len(ids)
     for level in levels(config):
         if isinstance(level, dict) and isinstance(level.get("unpadded_vocab_size"), int):
             level["unpadded_vocab_size"] = len(pair.donor.vocabulary)

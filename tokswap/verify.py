@@ -164,25 +164,29 @@ def _inspect(request: dict[str, Any]) -> dict[str, Any]:
 
     folder = Path(request["folder"])
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    model = load_model(folder, request["model_class"])
     faults = [
         *_tokenizer_faults(folder, tokenizer, request["specials"]),
         *_row_faults(folder, request),
-        *_model_faults(model, request["rows"]),
     ]
+    seen = {
+        "tokenizer_class": type(tokenizer).__name__,
+        "copied_rows": len(request["copied"]),
+    }
+    if not request["model_class"]:  # transformers has no class for it: a draft model
+        return {"faults": faults, **seen, "model_class": None, "prompt": "", "generated": ""}
+    model = load_model(folder, request["model_class"])
+    faults += _model_faults(model, request["rows"])
     generated = ""
     if not faults and model.can_generate():
         inputs = tokenizer(PROMPT, return_tensors="pt", return_token_type_ids=False)
         ids = model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)
-        generated = tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :])
+        start = 0 if model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
+        generated = tokenizer.decode(ids[0, start:])
+    model_class = type(model).__name__
     return {
-        "faults": faults,
-        "model_class": type(model).__name__,
-        "tokenizer_class": type(tokenizer).__name__,
-        "copied_rows": len(request["copied"]),
-        "prompt": PROMPT,
+        "faults": faults, **seen, "model_class": model_class, "prompt": PROMPT,
         "generated": generated,
-    }
+    }  # fmt: skip
 
 
 def _tokenizer_faults(folder: Path, loaded: Any, specials: list[str]) -> Iterator[str]:
