@@ -152,7 +152,8 @@ def test_a_model_that_counts_positions_from_its_padding_keeps_it(tmp_path: Path)
     build("roberta", "RobertaForMaskedLM").save_pretrained(base)
     for file in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(LLAMA / file, base)
-    result = swap(base, tmp_path / "out", verify=True)
+    result = swap(base, tmp_path / "out", verify=True, eval=True)
+    assert result.evaluation is None  # it predicts no next token
     assert result.record["verified"]["model_class"] == "RobertaForMaskedLM"
     assert json.loads((tmp_path / "out" / "config.json").read_text())["pad_token_id"] == 1
     assert any("pad_token_id stays 1" in line for line in result.warnings)

@@ -104,8 +104,9 @@ def transplant(
         pair = clock.time("align", lambda: open_pair(recipe))
         if not plan_only:
             check_space(target, _bytes_needed(pair))
-        if recipe.eval is not None:
-            settle_window([pair.base], recipe.eval.window, recipe.eval.stride)
+        scored = recipe.eval if pair.layout.causal else None
+        if scored is not None:
+            settle_window([pair.base], scored.window, scored.stride)
         warnings = warnings_for(pair, recipe)
         if not plan_only:
             warnings += clock.time("align", lambda: _tokenizer_warnings(pair, recipe))
@@ -137,7 +138,7 @@ def transplant(
                 write_card(folder / CARD, record, pair)
 
     evaluation = None
-    if recipe.eval is not None and not plan_only:
+    if scored is not None and not plan_only:
         # The folder is in place by now: an interrupted measurement costs no transplant.
         evaluation = clock.time("evaluate", lambda: _measure(recipe, target, device))
         names = ("base", "result")

@@ -57,6 +57,7 @@ class Layout:
         counts_from_pad: Whether positions are counted from ``pad_token_id`` on, whose number must
             stay then.
         model_class: The class that transformers loads the checkpoint with; empty where it has none.
+        causal: Whether AutoModelForCausalLM loads it, so that texts can be scored.
     """
 
     input: str
@@ -68,6 +69,7 @@ class Layout:
     unsaid: Mapping[str, Any] = field(default_factory=dict)
     counts_from_pad: bool = False
     model_class: str = ""
+    causal: bool = True
 
     @property
     def tied(self) -> bool:
@@ -129,6 +131,7 @@ def find_layout(
         unsaid=_unsaid(checkpoint, skeleton),
         counts_from_pad=skeleton.counts_from_pad,
         model_class="" if draft else skeleton.class_name,
+        causal=skeleton.causal and draft is None,
     )
 
 

@@ -70,6 +70,7 @@ class Skeleton:
         output: Name of the head's weight, or None where the model has no head.
         module_names: By stored name, the name in the model.
         counts_from_pad: Whether positions are counted from ``pad_token_id`` on.
+        causal: Whether AutoModelForCausalLM gives that class.
     """
 
     class_name: str
@@ -81,6 +82,7 @@ class Skeleton:
     output: str | None
     module_names: Mapping[str, str]
     counts_from_pad: bool
+    causal: bool
 
     @cached_property
     def stored_names(self) -> Mapping[str, str]:
@@ -165,6 +167,7 @@ def read_skeleton(checkpoint: Checkpoint) -> Skeleton:
             output=_weight_of(plain, "get_output_embeddings"),
             module_names=_module_names(plain, list(checkpoint.shard_of)),
             counts_from_pad=_counts_from_pad(plain),
+            causal=_gives(AUTO_CLASSES[0], config, type(plain)),
         )
 
 
@@ -208,17 +211,22 @@ def build(config: Any, architectures: list[str] | None) -> Any:
     raise ValueError(f"it has no language model for {type(config).__name__}")
 
 
+def _gives(auto: str, config: Any, kind: type) -> bool:
+    """Tell whether an Auto class gives a class for a config."""
+    import transformers
+
+    mapping = getattr(transformers, auto)._model_mapping
+    return type(config) in mapping and mapping[type(config)] is kind
+
+
 def load_model(folder: "os.PathLike[str]", class_name: str) -> Any:
     """Load a model by the first Auto class that gives this class, or by itself where none does."""
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     kind = getattr(transformers, class_name)
-    for auto in AUTO_CLASSES:
-        mapping = getattr(transformers, auto)._model_mapping
-        if type(config) in mapping and mapping[type(config)] is kind:
-            kind = getattr(transformers, auto)
-            break
+    auto = next((name for name in AUTO_CLASSES if _gives(name, config, kind)), None)
+    kind = getattr(transformers, auto) if auto else kind
     return kind.from_pretrained(folder, dtype="auto", trust_remote_code=False)
 
 
