@@ -109,9 +109,12 @@ NEEDS: dict[str, dict[str, Any]] = {
     "nemotron": {"num_key_value_heads": 2},
     "nemotron_h": {"mamba_num_heads": 8, "mamba_head_dim": 8},
     "deepseek_v2": {"num_experts_per_tok": 2},
-    "dots1": {"n_routed_experts": 4, "num_experts_per_tok": 2},
+    "dots1": {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1},
     "qwen2_vl_text": MROPE,
     "qwen2_5_vl_text": MROPE,
+    "qwen2_5_omni_text": MROPE,
+    "glm4v_text": MROPE,
+    "paddleocr_vl_text": MROPE,
     "qwen3_5_moe_text": {"num_hidden_layers": 4},
     "qwen3_5_text": {"num_hidden_layers": 4},
     "qwen3_next": {"num_hidden_layers": 4},
@@ -126,6 +129,7 @@ NEEDS: dict[str, dict[str, Any]] = {
         "pronunciation_embed_dim": 8, "pronunciation_vocab_size": 9, "shape_embed_dim": 8,
         "shape_vocab_size": 9, "pad_token_id": 0,
     },
+    "whisper": {"begin_suppress_tokens": None, "suppress_tokens": None},
     "xlstm": {"num_heads": 4, "qk_dim_factor": 1.0, "v_dim_factor": 1.0},
     "xmod": {"default_language": "en_XX", **POSITIONS},
     "zamba": {"layer_types": ["mamba", "hybrid"]},
@@ -141,6 +145,8 @@ def small_config(kind: type[PretrainedConfig], **more: Any) -> dict[str, Any]:
     for key, value in vars(made).items():
         if isinstance(value, PretrainedConfig):
             inner = small_config(type(value), **NEEDS.get(value.model_type, {}))
+            if "vocab_size" in inner and re.search("vision|audio|speech|image", key):
+                inner["vocab_size"] = 96  # codes of pictures or sounds
             said[key] = {**inner, "model_type": value.model_type}
         elif key == "vocab_size":
             said[key] = VOCAB

@@ -69,13 +69,21 @@ def permuted(folder: Path) -> Path:
     return folder
 
 
+def with_padding(folder: Path, source: Path) -> Path:
+    """Copy a tokenizer and say which token pads, without which some classes do not load."""
+    shutil.copytree(source, folder)
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"pad_token": "<unk>"}))
+    return folder
+
+
 def open_donors(folder: Path) -> dict[str, Donor]:
     """Align and plan once what all families share."""
     base = Checkpoint.open(str(OWN))
     folders = {
         "own": OWN,
         "permuted": permuted(folder / "donor"),
-        "other": SHARED / "tokenizers" / "llama2",
+        "other": with_padding(folder / "other", SHARED / "tokenizers" / "llama2"),
     }
     found = {}
     for name, place in folders.items():
@@ -301,7 +309,9 @@ def test_a_family_that_is_not_tried_or_refused(family: Family, outcome: str) -> 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
-        chosen = DEFAULT if "--default" in sys.argv else DEFAULT + REST
+        chosen = DEFAULT + REST
+        if sys.argv[1:]:
+            chosen = [family for family in chosen if family.model_type in sys.argv[1:]]
         found = outcomes(chosen, Path(name))
     rows = [row(family, found[family]) for family in sorted(found, key=lambda f: f.model_type)]
     sys.stdout.write(HEAD + "\n".join(rows) + "\n")

@@ -157,3 +157,24 @@ def test_a_model_that_counts_positions_from_its_padding_keeps_it(tmp_path: Path)
     assert result.record["verified"]["model_class"] == "RobertaForMaskedLM"
     assert json.loads((tmp_path / "out" / "config.json").read_text())["pad_token_id"] == 1
     assert any("pad_token_id stays 1" in line for line in result.warnings)
+
+
+def test_whole_numbers_of_tokens_are_those_of_the_weightiest_source(tmp_path: Path) -> None:
+    base = tmp_path / "deepseek"  # its first layers choose experts by the token
+    build("deepseek_v4", "DeepseekV4ForCausalLM").save_pretrained(base)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(LLAMA / file, base)
+    name = "model.layers.0.ffn.gate.tid2eid"
+    path = base / "model.safetensors"
+    stored = load_file(path)
+    stored[name] = torch.arange(ROWS)[:, None].expand_as(stored[name]).contiguous()
+    save_file(stored, path, metadata={"format": "pt"})
+    result = swap(base, tmp_path / "out")
+    new = tensors(tmp_path / "out")[name][:, 0]
+    assert new.dtype == stored[name].dtype
+    source = result.plan.copied()
+    assert torch.equal(new[source >= 0], source[source >= 0])
+    missing = (source < 0).nonzero()[:, 0].tolist()
+    for number in missing[:50]:
+        entries = [(n, w) for n, w in result.plan.explain(number)[1] if n < ROWS]
+        assert not entries or (int(new[number]), max(w for _, w in entries)) in entries

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokswap.checkpoint.draft import new_draft
 from tokswap.checkpoint.files import chat_template, tokenizer_files
-from tokswap.checkpoint.layout import VocabTensor
+from tokswap.checkpoint.layout import FLOATS, VocabTensor
 from tokswap.checkpoint.settings import patch_settings
 from tokswap.checkpoint.writer import (
     Replacement,
@@ -67,7 +67,9 @@ def _replacements(
     for tensor in pair.layout.tensors:
         info, axis = pair.base.info(tensor.name), tensor.axis
         replacements[tensor.name] = Replacement(
-            dtype=SAFETENSORS_TYPE.get(recipe.dtype or "", info.dtype),
+            dtype=SAFETENSORS_TYPE.get(recipe.dtype or "", info.dtype)
+            if info.dtype in FLOATS
+            else info.dtype,
             shape=(*info.shape[:axis], new_rows_of(tensor, plan), *info.shape[axis + 1 :]),
             make=partial(_new_tensor, pair, plan, tensor, recipe.dtype, hashes),
         )
@@ -109,6 +111,8 @@ def _new_tensor(
 
     name, axis = tensor.name, tensor.axis
     table = pair.base.load(name).movedim(axis, 0)
+    if not table.is_floating_point():
+        dtype = None
     new = getattr(torch, dtype) if dtype else table.dtype
     # Combined in the wider type, so that nothing is rounded twice.
     table = table.to(torch.promote_types(table.dtype, new))
@@ -131,6 +135,8 @@ def _apply(plan: Plan, table: "Tensor", role: Role) -> "Tensor":
     if len(table) < plan.base_rows:
         rest = table[:1].expand(plan.base_rows - len(table), *table.shape[1:])
         table = torch.cat([table, rest])
+    if not table.is_floating_point():
+        return table[plan.leading(role)]
     wide = table if table.dim() <= 2 else table.flatten(1)
     # A single column is a bias: rows that the plan holds as they are say nothing of it.
     made = plan.apply(wide[:, 0] if wide.dim() == 2 and wide.shape[1] == 1 else wide, role)

@@ -69,7 +69,7 @@ def set_sizes(config: dict[str, Any], old: Mapping[str, Any], pair: Pair, plan: 
 
 
 def _keep_pad(config: dict[str, Any], old: Mapping[str, Any], pair: Pair) -> list[str]:
-    """Leave ``pad_token_id`` as it is in a model that counts positions from it."""
+    """Leave ``pad_token_id`` as it is in a model that numbers more than tokens by it."""
     notes = []
     for new_level, old_level in zip(levels(config), levels(old), strict=False):
         pad = old_level.get("pad_token_id")
@@ -77,9 +77,9 @@ def _keep_pad(config: dict[str, Any], old: Mapping[str, Any], pair: Pair) -> lis
             new_level["pad_token_id"] = pad
             token = pair.donor.vocabulary.show(pad) if pad < len(pair.donor.vocabulary) else "none"
             notes.append(
-                f"pad_token_id stays {pad}, for {pair.base.name} counts positions from it; in the "
-                f"new vocabulary that is {token}, which is taken for padding where a text is given "
-                "without position_ids"
+                f"pad_token_id stays {pad}, for {pair.base.name} counts more than tokens by it; in "
+                f"the new vocabulary that is {token}, which is taken for padding where a text is "
+                "given without position_ids"
             )
     return list(dict.fromkeys(notes))
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tokswap.checkpoint.draft import DraftVocabulary, find_draft
-from tokswap.checkpoint.header import TensorInfo
 from tokswap.checkpoint.skeleton import Path, Skeleton, Slot, config_levels, read_skeleton
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.errors import CheckpointError
@@ -17,6 +16,7 @@ from tokswap.names import near
 from tokswap.vocabulary.special import levels
 
 FLOATS = ("F64", "F32", "F16", "BF16")
+WHOLE = ("I64", "I32", "I16", "U8", "BOOL")
 
 Side = Literal["input", "output"]
 
@@ -54,8 +54,8 @@ class Layout:
         dropped: Stored tensors that are left out of the result.
         unsaid: Settings about the vocabulary that config.json leaves to transformers' defaults, as
             nested as they are there.
-        counts_from_pad: Whether positions are counted from ``pad_token_id`` on, whose number must
-            stay then.
+        counts_from_pad: Whether ``pad_token_id`` is a row of another table too, as of positions, so
+            that its number must stay.
         model_class: The class that transformers loads the checkpoint with; empty where it has none.
         causal: Whether AutoModelForCausalLM loads it, so that texts can be scored.
     """
@@ -227,7 +227,7 @@ def _own_tensors(
         primary: VocabTensor | None = None
         for place in stored:
             name, info = skeleton.module_names[place], checkpoint.info(place)
-            _check_stored(checkpoint, place, info, slot)
+            _check_stored(checkpoint, place, slot, name in skeleton.whole)
             side: Side = "input" if name in slot.embeds else "output"
             if slot is main and primary is None:
                 side = "input"
@@ -251,13 +251,14 @@ def _absent(checkpoint: Checkpoint, name: str, embedding: bool) -> str:
     )
 
 
-def _check_stored(checkpoint: Checkpoint, name: str, info: TensorInfo, slot: Slot) -> None:
+def _check_stored(checkpoint: Checkpoint, name: str, slot: Slot, whole: bool) -> None:
     """Check that a vocabulary tensor is stored so that entries can be replaced.
 
     Raises:
         CheckpointError: If it is not.
     """
-    if info.dtype not in FLOATS:
+    info = checkpoint.info(name)
+    if info.dtype not in (WHOLE if whole else FLOATS):
         raise CheckpointError(
             f"{checkpoint.name} stores {name} as {info.dtype}; quantised vocabulary tensors are "
             "not supported, give the plain checkpoint"

@@ -69,7 +69,8 @@ class Skeleton:
         input: Name of the embedding's weight, or None.
         output: Name of the head's weight, or None where the model has no head.
         module_names: By stored name, the name in the model.
-        counts_from_pad: Whether positions are counted from ``pad_token_id`` on.
+        counts_from_pad: Whether ``pad_token_id`` is a row of another table too, as of positions.
+        whole: Names of its tensors that hold whole numbers.
         causal: Whether AutoModelForCausalLM gives that class.
     """
 
@@ -82,6 +83,7 @@ class Skeleton:
     output: str | None
     module_names: Mapping[str, str]
     counts_from_pad: bool
+    whole: frozenset[str]
     causal: bool
 
     @cached_property
@@ -157,16 +159,18 @@ def read_skeleton(checkpoint: Checkpoint) -> Skeleton:
             step: tuple(place for place, value in places.items() if value == size)
             for size, step in steps.items()
         }
+        slots = tuple(_slots(plain, grown, settings))
         return Skeleton(
             class_name=type(plain).__name__,
             config=config,
             sizes=places,
-            slots=tuple(_slots(plain, grown, settings)),
+            slots=slots,
             shapes={name: tuple(tensor.shape) for name, tensor in _tensors(plain)},
             input=_weight_of(plain, "get_input_embeddings"),
             output=_weight_of(plain, "get_output_embeddings"),
             module_names=_module_names(plain, list(checkpoint.shard_of)),
-            counts_from_pad=_counts_from_pad(plain),
+            counts_from_pad=_counts_from_pad(plain, slots),
+            whole=frozenset(n for n, t in _tensors(plain) if not t.is_floating_point()),
             causal=_gives(AUTO_CLASSES[0], config, type(plain)),
         )
 
@@ -330,15 +334,20 @@ def _slots(plain: Any, grown: Any, settings: Mapping[int, tuple[Path, ...]]) -> 
         )
 
 
-def _counts_from_pad(model: Any) -> bool:
-    """Tell whether a model counts positions from ``pad_token_id`` on, as RoBERTa does.
+def _counts_from_pad(model: Any, slots: tuple[Slot, ...]) -> bool:
+    """Tell whether ``pad_token_id`` is a row of a table that is not the vocabulary's.
 
-    The table of positions has the padding's row then, as if positions were tokens.
+    RoBERTa counts positions from it on: its table of positions has the padding's row, as if
+    positions were tokens.
     """
+    from torch.nn import Embedding
+
     pad = getattr(model.config.get_text_config(), "pad_token_id", None)
+    growing = {name for slot in slots for name in slot.names}
     return pad is not None and any(
-        "position" in f"{name} {type(module).__name__}".lower()
-        and getattr(module, "padding_idx", None) == pad
+        getattr(module, "padding_idx", None) == pad
+        and f"{name}.weight" not in growing
+        and (isinstance(module, Embedding) or "position" in type(module).__name__.lower())
         for name, module in model.named_modules()
     )
 
