@@ -75,13 +75,14 @@ SIZES = [
 SMALL = {name: size for size, names in SIZES for name in names.split()}
 
 FULL = ["full_attention", "full_attention"]
+FROM_PAD = """
+roberta roberta-prelayernorm xlm-roberta xlm-roberta-xl camembert data2vec-text prophetnet xglm
+longformer esm ibert luke mpnet m2m_100
+"""
 POSITIONS = {"pad_token_id": 1}  # positions are counted from it
 MROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}}
 NEEDS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(
-        ["roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text", "prophetnet", "xglm", "longformer", "esm", "ibert", "luke", "mpnet"],
-        POSITIONS,
-    ),
+    **dict.fromkeys(FROM_PAD.split(), POSITIONS),
     "bailing_hybrid": {"num_hidden_layers": 8},
     "bamba": {"mamba_n_heads": 8, "mamba_d_head": 8, "attn_layer_indices": [1]},
     "cohere_compass_text": {"num_hidden_layers": 4},
@@ -90,7 +91,9 @@ NEEDS: dict[str, dict[str, Any]] = {
         "activation_sparsity_pattern": [0.0, 0.0], "altup_num_inputs": 2,
         "intermediate_size": 48, "vocab_size_per_layer_input": 6144 - 44, "pad_token_id": 0,
     },
-    "gemma4_text": {"vocab_size_per_layer_input": VOCAB, "layer_types": FULL, "num_kv_shared_layers": 0},
+    "gemma4_text": {
+        "vocab_size_per_layer_input": VOCAB, "layer_types": FULL, "num_kv_shared_layers": 0,
+    },
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
     "granitemoehybrid": {
         "mamba_n_heads": 8, "mamba_d_head": 8, "layer_types": ["mamba", "attention"],
@@ -105,9 +108,13 @@ NEEDS: dict[str, dict[str, Any]] = {
     "ministral": {"head_dim": 8},
     "nemotron": {"num_key_value_heads": 2},
     "nemotron_h": {"mamba_num_heads": 8, "mamba_head_dim": 8},
-    "dots1": {"n_routed_experts": 4, "num_experts_per_tok": 2},
+    "deepseek_v2": {"num_experts_per_tok": 2},
+    "dots1": {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1},
     "qwen2_vl_text": MROPE,
     "qwen2_5_vl_text": MROPE,
+    "qwen2_5_omni_text": MROPE,
+    "glm4v_text": MROPE,
+    "paddleocr_vl_text": MROPE,
     "qwen3_5_moe_text": {"num_hidden_layers": 4},
     "qwen3_5_text": {"num_hidden_layers": 4},
     "qwen3_next": {"num_hidden_layers": 4},
@@ -118,7 +125,11 @@ NEEDS: dict[str, dict[str, Any]] = {
         "is_decoder": True, "axial_pos_embds_dim": (16, 16), "axial_pos_shape": (8, 8),
         "attn_layers": ["local", "local"],
     },
-    "roc_bert": {"pronunciation_embed_dim": 8, "pronunciation_vocab_size": 9, "pad_token_id": 0, "shape_embed_dim": 8, "shape_vocab_size": 9},
+    "roc_bert": {
+        "pronunciation_embed_dim": 8, "pronunciation_vocab_size": 9, "shape_embed_dim": 8,
+        "shape_vocab_size": 9, "pad_token_id": 0,
+    },
+    "whisper": {"begin_suppress_tokens": None, "suppress_tokens": None},
     "xlstm": {"num_heads": 4, "qk_dim_factor": 1.0, "v_dim_factor": 1.0},
     "xmod": {"default_language": "en_XX", **POSITIONS},
     "zamba": {"layer_types": ["mamba", "hybrid"]},
@@ -134,6 +145,8 @@ def small_config(kind: type[PretrainedConfig], **more: Any) -> dict[str, Any]:
     for key, value in vars(made).items():
         if isinstance(value, PretrainedConfig):
             inner = small_config(type(value), **NEEDS.get(value.model_type, {}))
+            if "vocab_size" in inner and re.search("vision|audio|speech|image", key):
+                inner["vocab_size"] = 96  # codes of pictures or sounds
             said[key] = {**inner, "model_type": value.model_type}
         elif key == "vocab_size":
             said[key] = VOCAB
@@ -166,7 +179,11 @@ def build(model_type: str, class_name: str) -> Any:
         raise ValueError(f"{largest} {tuple(tensors[largest].shape)} is not small")
     torch.manual_seed(0)
     made = CONFIG_MAPPING[model_type](**config)
-    return kind._from_config(made).eval()
+    model = kind._from_config(made).eval()
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if name.endswith("bias") and tensor.is_floating_point():
+            torch.nn.init.normal_(tensor, std=0.1)  # zeros would hide what becomes of them
+    return model
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,17 +68,25 @@ def permuted(folder: Path) -> Path:
     return folder
 
 
+def with_padding(folder: Path, source: Path) -> Path:
+    """Copy a tokenizer and say which token pads, without which some classes do not load."""
+    shutil.copytree(source, folder)
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"pad_token": "<unk>"}))
+    return folder
+
+
 def open_donors(folder: Path) -> dict[str, Donor]:
     """Align and plan once what all families share."""
     base = Checkpoint.open(str(OWN))
     folders = {
         "own": OWN,
         "permuted": permuted(folder / "donor"),
-        "other": SHARED / "tokenizers" / "llama2",
+        "other": with_padding(folder / "other", SHARED / "tokenizers" / "llama2"),
     }
     found = {}
-    for name, folder in folders.items():
-        donor = Checkpoint.open(str(folder))
+    for name, place in folders.items():
+        donor = Checkpoint.open(str(place))
         rows = len(donor.vocabulary)
         alignment = align(base.vocabulary, donor.vocabulary, base_rows=VOCAB, rows=rows)
         pair = Pair(base, donor, find_layout(base), None, alignment)
@@ -138,7 +148,7 @@ for line in sys.stdin:
         save_file({k: v.contiguous() for k, v in seen.items()}, folder / f"{name}.seen")
         fault = None
     except Exception as error:
-        fault = f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        fault = f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
     print(json.dumps(fault), flush=True)
 """
 
@@ -146,9 +156,9 @@ for line in sys.stdin:
 def compare(folder: Path, donors: Mapping[str, Donor]) -> Iterator[str]:
     """Say in which way a family's results are not what they must be."""
     for path in (folder / "base").iterdir():
-        if path.suffix == ".safetensors" or path.name == "config.json":
-            if (folder / "own" / path.name).read_bytes() != path.read_bytes():
-                yield f"identity: {path.name} differs"
+        same = (folder / "own" / path.name).read_bytes() == path.read_bytes()
+        if not same and (path.suffix == ".safetensors" or path.name == "config.json"):
+            yield f"identity: {path.name} differs"
     old = load_file(folder / "base.seen")
     for name in ("permuted", "other"):
         new, new_of = load_file(folder / f"{name}.seen"), donors[name].new_of
@@ -165,8 +175,15 @@ def compare(folder: Path, donors: Mapping[str, Donor]) -> Iterator[str]:
             yield f"{name}: last hidden states differ"
 
 
+def quieten() -> None:
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    warnings.simplefilter("ignore")  # what shrunk configs are warned of is no matter here
+
+
 def outcomes(families: Iterable[Family], folder: Path) -> dict[Family, str]:
     """Transplant each family; an empty string means that all is as it must be."""
+    quieten()
     donors, found = open_donors(folder), dict[Family, str]()
     ids = prompt(donors)
     requests = {"base": ids} | {
@@ -180,26 +197,31 @@ def outcomes(families: Iterable[Family], folder: Path) -> dict[Family, str]:
         waiting: list[Family] = []
 
         def settle(family: Family) -> None:
-            place = folder / family.class_name
+            place = folder / f"{family.model_type}-{family.class_name}"
             faults = [json.loads(process.stdout.readline()) for _ in requests]  # type: ignore
-            faults = [fault for fault in faults if fault] or list(compare(place, donors))
-            found[family] = "".join(f"fails: {fault}; " for fault in faults)
+            if faults[0]:
+                found[family] = f"not built: {faults[0]}"
+            else:
+                faults = [fault for fault in faults if fault] or list(compare(place, donors))
+                found[family] = "fails: " * bool(faults) + "; ".join(faults)
             shutil.rmtree(place)
 
         for family in families:
-            place = folder / family.class_name
+            place = folder / f"{family.model_type}-{family.class_name}"
             try:
                 write(family, place, donors)
             except CheckpointError as error:
-                found[family] = "refused: " + str(error).replace(str(place / "base"), "it")
+                found[family] = reason("refused", error, place)
             except Exception as error:
-                found[family] = f"not built: {type(error).__name__}: {error}"
+                found[family] = reason("not built", error, place)
             else:
                 for name, tokens in requests.items():
                     line = json.dumps([str(place), name, tokens])
                     process.stdin.write(line + "\n")
                 process.stdin.flush()
                 waiting.append(family)  # it is looked at while the next one is written
+            if family in found:
+                shutil.rmtree(place, ignore_errors=True)
             if len(waiting) > 1:
                 settle(waiting.pop(0))
         for family in waiting:
@@ -208,16 +230,88 @@ def outcomes(families: Iterable[Family], folder: Path) -> dict[Family, str]:
     return found
 
 
-if __name__ == "__main__":
-    import tempfile
-    import time
+def reason(word: str, error: Exception, place: Path) -> str:
+    """One line on what an exception says, the same wherever the folder lies."""
+    kind = "" if isinstance(error, CheckpointError) else f"{type(error).__name__}: "
+    text = " ".join(str(error).split()).replace(str(place / "base"), "it").removeprefix("it: ")
+    return f"{word}: {kind}{text[:200]}".replace("|", "/")
 
+
+DOC = Path(__file__).resolve().parents[1] / "docs" / "families.md"
+HEAD = f"""# Families of models
+
+Every family that transformers {transformers.__version__} can build as a language model: decoders,
+encoders with a head for masked tokens, models of pictures and text, and encoder-decoders. tokswap
+has no table of them: it asks transformers how a model is built, and tries which of its tensors grow
+with the vocabulary.
+
+A small random checkpoint of each is transplanted onto three tokenizers and loaded again in another
+process: onto its own (the same files, byte for byte), its own with permuted ids (the logits are
+permuted) and another (the hidden states of a prompt that both cut alike are the same, bit for bit).
+`not built` means that shrinking the family's default config gives no model that runs, so that it
+was not tried; it says nothing of real checkpoints.
+
+Written by `make families`; the tests compare it with what is so.
+
+| family | class | outcome |
+|---|---|---|
+"""
+
+
+def row(family: Family, outcome: str) -> str:
+    return f"| `{family.model_type}` | {family.class_name} | {outcome or 'works'} |"
+
+
+def listed() -> dict[Family, str]:
+    """What docs/families.md says."""
+    found = {}
+    text = DOC.read_text(encoding="utf-8") if DOC.is_file() else ""
+    for line in text.splitlines():
+        if line.startswith("| `"):
+            name, kind, outcome = (cell.strip() for cell in line.strip("| ").split(" | "))
+            found[Family(name.strip("`"), kind)] = outcome
+    return found
+
+
+@pytest.fixture(scope="module")
+def results(
+    request: pytest.FixtureRequest, shared: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[Family, str]:
+    every = request.config.getoption("--all-families")
+    return outcomes(DEFAULT + REST if every else DEFAULT, tmp_path_factory.mktemp("families"))
+
+
+@pytest.mark.parametrize("family", DEFAULT, ids=lambda family: family.model_type)
+def test_a_family_comes_through_unharmed(family: Family, results: dict[Family, str]) -> None:
+    assert results[family] == ""
+
+
+def test_the_list_of_families_says_what_is_so(results: dict[Family, str]) -> None:
+    if transformers.__version__ not in DOC.read_text(encoding="utf-8"):
+        pytest.skip(f"docs/families.md is of another version than {transformers.__version__}")
+    said = listed()
+    assert set(said) == {*DEFAULT, *REST}
+    assert {family: said[family] for family in results} == {
+        family: outcome or "works" for family, outcome in results.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("family", "outcome"),
+    [(family, outcome) for family, outcome in listed().items() if outcome != "works"],
+    ids=lambda said: said.model_type if isinstance(said, Family) else "",
+)
+def test_a_family_that_is_not_tried_or_refused(family: Family, outcome: str) -> None:
+    assert outcome.startswith(("refused: ", "not built: "))
+    pytest.skip(f"{family.model_type}: {outcome}")
+
+
+if __name__ == "__main__":
     transformers.utils.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as name:
-        chosen = DEFAULT + (REST if "--all" in sys.argv else [])
-        only = [a for a in sys.argv[1:] if a[0] != "-"]
-        chosen = [f for f in chosen if not only or f.model_type in only]
-        t = time.time()
-        for family, outcome in outcomes(chosen, Path(name)).items():
-            print(family.model_type, family.class_name, "|", " ".join(outcome.split())[:500])
-        print(time.time() - t)
+        chosen = DEFAULT + REST
+        if sys.argv[1:]:
+            chosen = [family for family in chosen if family.model_type in sys.argv[1:]]
+        found = outcomes(chosen, Path(name))
+    rows = [row(family, found[family]) for family in sorted(found, key=lambda f: f.model_type)]
+    sys.stdout.write(HEAD + "\n".join(rows) + "\n")

@@ -6,7 +6,7 @@ import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tokswap.beside import (
     Beside,
@@ -16,7 +16,9 @@ from tokswap.beside import (
     write_licences,
     write_settings,
 )
+from tokswap.checkpoint.draft import new_draft
 from tokswap.checkpoint.files import tokenizer_files
+from tokswap.checkpoint.header import FLOATS
 from tokswap.checkpoint.layout import VocabTensor
 from tokswap.checkpoint.quantised.settings import (
     BESIDE,
@@ -35,6 +37,7 @@ from tokswap.methods import Role
 from tokswap.pair import Pair
 from tokswap.plan import PLAN_FILE, Plan
 from tokswap.recipe import Recipe
+from tokswap.sizes import new_rows_of, set_sizes
 from tokswap.solvers.sparse import ROWS_AT_ONCE
 from tokswap.tokenizer_folder import Settled, settle, write_tokenizer
 from tokswap.vocabulary.align import Kind
@@ -86,28 +89,42 @@ def _replacements(
     for tensor in pair.layout.tensors:
         info, axis = pair.base.info(tensor.name), tensor.axis
         replacements[tensor.name] = Replacement(
-            dtype=SAFETENSORS_TYPE.get(recipe.dtype or "", info.dtype),
+            dtype=SAFETENSORS_TYPE.get(recipe.dtype or "", info.dtype)
+            if info.dtype in FLOATS
+            else info.dtype,
             shape=(*info.shape[:axis], new_rows_of(tensor, plan), *info.shape[axis + 1 :]),
             make=partial(_new_tensor, pair, plan, tensor, recipe.dtype, hashes),
             parts=pair.base.stored_names(tensor.name),
         )
-    return replacements
+    return replacements | _draft_replacements(pair, plan, hashes)
 
 
-def new_rows_of(tensor: VocabTensor, plan: Plan) -> int:
-    """Count the entries that a tensor will have for the new vocabulary.
+def _draft_replacements(pair: Pair, plan: Plan, hashes: dict[str, str]) -> dict[str, Replacement]:
+    """Choose a draft vocabulary among the new tokens, and replace what belongs to it."""
+    import torch
 
-    A table that ends early stands for all tokens behind its end by its first row. It may end early
-    again, where the new vocabulary's last tokens are such tokens.
-    """
-    if tensor.rows == plan.base_rows:
-        return plan.rows
-    source = plan.copied(tensor.role)
-    first = (source == 0) | (source >= tensor.rows)
-    if not bool(first[0]):
-        return plan.rows
-    kept = (~first).nonzero()[:, 0].tolist()
-    return int(kept[-1]) + 1 if kept else 1
+    draft = pair.layout.draft
+    if draft is None:
+        return {}
+    base, found = pair.base, dict[str, Replacement]()
+    ids, old = new_draft(base.load(draft.d2t), plan.copied(), plan.base_rows)
+
+    def made(name: str) -> "Tensor":
+        if name == draft.d2t:
+            tensor = (ids - torch.arange(len(ids))).to(base.load(name).dtype)
+        elif name == draft.t2d:
+            tensor = torch.zeros(plan.rows, dtype=base.load(name).dtype)
+            tensor[ids] = 1
+        else:
+            tensor = base.load(name)[old]
+        hashes[name] = hashlib.sha256(tensor_bytes(tensor)).hexdigest()
+        return tensor
+
+    for name in draft.names:
+        info = base.info(name)
+        rows = plan.rows if name == draft.t2d else len(ids)
+        found[name] = Replacement(info.dtype, (rows, *info.shape[1:]), partial(made, name))
+    return found
 
 
 def _new_tensor(
@@ -117,6 +134,8 @@ def _new_tensor(
 
     name, axis = tensor.name, tensor.axis
     table = pair.base.load(name).movedim(axis, 0)
+    if not table.is_floating_point():
+        dtype = None
     new = getattr(torch, dtype) if dtype else table.dtype
     # Combined in the wider type, so that nothing is rounded twice.
     table = table.to(torch.promote_types(table.dtype, new))
@@ -139,6 +158,8 @@ def _apply(plan: Plan, table: "Tensor", role: Role) -> "Tensor":
     if len(table) < plan.base_rows:
         rest = table[:1].expand(plan.base_rows - len(table), *table.shape[1:])
         table = torch.cat([table, rest])
+    if not table.is_floating_point():
+        return table[plan.leading(role)]
     wide = table if table.dim() <= 2 else table.flatten(1)
     # A single column is a bias: rows that the plan holds as they are say nothing of it.
     made = plan.apply(wide[:, 0] if wide.dim() == 2 and wide.shape[1] == 1 else wide, role)
@@ -147,16 +168,11 @@ def _apply(plan: Plan, table: "Tensor", role: Role) -> "Tensor":
 
 def _with_sizes(beside: Beside, pair: Pair, plan: Plan) -> Beside:
     """Set what of config.json depends on the tensors: further sizes, and what is plain now."""
-    tensors = {tensor.name: tensor for tensor in pair.layout.tensors}
     config = copy.deepcopy(beside.settings["config.json"] or {})
-    for place, name in pair.layout.sizes.items():
-        level: Any = config
-        for key in place[:-1]:
-            level = level.get(key, {})
-        if place[-1] in level and name in tensors:
-            level[place[-1]] = new_rows_of(tensors[name], plan)
+    notes = set_sizes(config, pair.base.config, pair, plan)
     config = leave_out(config, _made_plain(pair))
-    return replace(beside, settings={**beside.settings, "config.json": config})
+    settings = {**beside.settings, "config.json": config}
+    return replace(beside, settings=settings, notes=(*notes, *beside.notes))
 
 
 def _made_plain(pair: Pair) -> list[str]:

@@ -145,7 +145,7 @@ def carry_out(
         if not plan_only:
             look_beside(pair, recipe)  # what it refuses is refused before anything slow
             tokenizer = clock.time("align", lambda: settle(pair))
-        if measured and recipe.eval is not None:
+        if (measured := measured and pair.layout.causal) and recipe.eval is not None:
             settle_window([pair.base], recipe.eval.window, recipe.eval.stride)
         notes = tokenizer.notes() if tokenizer else []
         warnings = _told(*warnings, *warnings_for(pair, recipe), *notes)
@@ -183,8 +183,9 @@ def carry_out(
         record = {**record, "figures": figures}
         write_json(work.target / RECORD, record)
         write_card(work.target / CARD, record, pair)
-    seconds = clock.seconds
-    return Transplant(work.target, recipe, record, plan, evaluation, tuple(warnings), seconds)
+    return Transplant(
+        work.target, recipe, record, plan, evaluation, tuple(warnings), clock.seconds
+    )
 
 
 def _told(*lines: str | None) -> list[str]:

@@ -139,6 +139,22 @@ class Plan:
         source[plan.dense_ids] = -1
         return source
 
+    def leading(self, role: Role = "input") -> Tensor:
+        """Return (T,) int64: the base id that weighs most in each row; 0 where there is none.
+
+        It is what a table of whole numbers goes by, whose entries cannot be combined.
+        """
+        weights = self.roles.get(role, self.roles["input"]).weights
+        rows = torch.repeat_interleave(torch.arange(self.rows), weights.indptr.diff())
+        order = weights.weights.abs().argsort(stable=True)  # the heaviest is written last
+        order = order[weights.indices[order] < self.base_rows]
+        order = order[rows[order].argsort(stable=True)]
+        last = torch.ones(len(order), dtype=torch.bool)
+        last[:-1] = rows[order[:-1]] != rows[order[1:]]
+        found = torch.zeros(self.rows, dtype=torch.int64)
+        found[rows[order[last]]] = weights.indices[order[last]]
+        return found
+
     def explain(self, number: int, role: Role = "input") -> tuple[str, list[tuple[int, float]]]:
         """Tell where a row comes from.
 

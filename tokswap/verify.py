@@ -137,6 +137,8 @@ def _inspect(request: dict[str, Any]) -> dict[str, Any]:
         "tokenizer_class": type(tokenizer).__name__,
         "copied_rows": len(request["copied"]),
     }
+    if not request["model_class"]:  # transformers has no class for it: a draft model
+        return {"faults": faults, **seen, "model_class": None}
     try:
         ran, more = _run(folder, tokenizer, request)
         seen |= ran
@@ -160,7 +162,8 @@ def _run(folder: Path, tokenizer: Any, request: dict[str, Any]) -> tuple[dict[st
         inputs = tokenizer(PROMPT, return_tensors="pt", return_token_type_ids=False)
         inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
         ids = model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)
-        generated = tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :])
+        start = 0 if model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
+        generated = tokenizer.decode(ids[0, start:])
     seen = {"model_class": type(model).__name__, "prompt": PROMPT, "generated": generated}
     return seen, faults
 

@@ -321,6 +321,20 @@ def test_flags_make_the_recipe(tokswap: Run, monkeypatch: pytest.MonkeyPatch) ->
     assert (measured.eval.text, measured.eval.window) == (["a.txt", "b.txt"], 64)
 
 
+@pytest.mark.parametrize("flag", ["--keep-tensor", "--drop-tensor"])
+def test_a_tensor_that_is_not_stored_is_named_with_what_is_near(
+    tokswap: Run, tmp_path: Path, flag: str
+) -> None:
+    line = one_line(
+        tokswap("transplant", *PAIR, "--out", tmp_path / "out", flag, "model.nrom.weight")
+    )
+    assert "stores no tensor 'model.nrom.weight'; did you mean 'model.norm.weight'" in line
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("base_model: tiny-llama\ndonor: tiny-mistral\n")
+    line = one_line(tokswap("run", recipe, "--out", tmp_path / "out", flag, "lm_heat"))
+    assert "stores no tensor 'lm_heat'" in line
+
+
 def test_settings_of_the_output_role_are_not_lost_silently(tokswap: Run, tmp_path: Path) -> None:
     flags = ("-m", "pieces", "--set", "method.output.strategy=first", "--plan-only", "--json")
     tied = tokswap("transplant", *PAIR, *flags, "-o", tmp_path / "tied")

@@ -69,6 +69,9 @@ class Skeleton:
         input: Name of the embedding's weight, or None.
         output: Name of the head's weight, or None where the model has no head.
         module_names: By stored name, the name in the model.
+        counts_from_pad: Whether ``pad_token_id`` is a row of another table too, as of positions.
+        whole: Names of its tensors that hold whole numbers.
+        causal: Whether AutoModelForCausalLM gives that class.
     """
 
     class_name: str
@@ -79,6 +82,9 @@ class Skeleton:
     input: str | None
     output: str | None
     module_names: Mapping[str, str]
+    counts_from_pad: bool
+    whole: frozenset[str]
+    causal: bool
 
     @cached_property
     def stored_names(self) -> Mapping[str, str]:
@@ -153,15 +159,19 @@ def read_skeleton(checkpoint: Checkpoint) -> Skeleton:
             step: tuple(place for place, value in places.items() if value == size)
             for size, step in steps.items()
         }
+        slots = tuple(_slots(plain, grown, settings))
         return Skeleton(
             class_name=type(plain).__name__,
             config=config,
             sizes=places,
-            slots=tuple(_slots(plain, grown, settings)),
+            slots=slots,
             shapes={name: tuple(tensor.shape) for name, tensor in _tensors(plain)},
             input=_weight_of(plain, "get_input_embeddings"),
             output=_weight_of(plain, "get_output_embeddings"),
             module_names=_module_names(plain, checkpoint.names),
+            counts_from_pad=_counts_from_pad(plain, slots),
+            whole=frozenset(n for n, t in _tensors(plain) if not t.is_floating_point()),
+            causal=_gives(AUTO_CLASSES[0], config, type(plain)),
         )
 
 
@@ -205,6 +215,14 @@ def build(config: Any, architectures: list[str] | None) -> Any:
     raise ValueError(f"it has no language model for {type(config).__name__}")
 
 
+def _gives(auto: str, config: Any, kind: type) -> bool:
+    """Tell whether an Auto class gives a class for a config."""
+    import transformers
+
+    mapping = getattr(transformers, auto)._model_mapping
+    return type(config) in mapping and mapping[type(config)] is kind
+
+
 def load_model(folder: "os.PathLike[str]", class_name: str) -> tuple[Any, set[str]]:
     """Load a model by the first Auto class that gives this class, or by itself where none does.
 
@@ -216,11 +234,8 @@ def load_model(folder: "os.PathLike[str]", class_name: str) -> tuple[Any, set[st
 
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     kind = getattr(transformers, class_name)
-    for auto in AUTO_CLASSES:
-        mapping = getattr(transformers, auto)._model_mapping
-        if type(config) in mapping and mapping[type(config)] is kind:
-            kind = getattr(transformers, auto)
-            break
+    auto = next((name for name in AUTO_CLASSES if _gives(name, config, kind)), None)
+    kind = getattr(transformers, auto) if auto else kind
     model, info = kind.from_pretrained(
         folder, dtype="auto", trust_remote_code=False, output_loading_info=True
     )
@@ -325,6 +340,24 @@ def _slots(plain: Any, grown: Any, settings: Mapping[int, tuple[Path, ...]]) -> 
                 if isinstance(plain.get_submodule(name.rpartition(".")[0]), Embedding)
             ),
         )
+
+
+def _counts_from_pad(model: Any, slots: tuple[Slot, ...]) -> bool:
+    """Tell whether ``pad_token_id`` is a row of a table that is not the vocabulary's.
+
+    RoBERTa counts positions from it on: its table of positions has the padding's row, as if
+    positions were tokens.
+    """
+    from torch.nn import Embedding
+
+    pad = getattr(model.config.get_text_config(), "pad_token_id", None)
+    growing = {name for slot in slots for name in slot.names}
+    return pad is not None and any(
+        getattr(module, "padding_idx", None) == pad
+        and f"{name}.weight" not in growing
+        and (isinstance(module, Embedding) or "position" in type(module).__name__.lower())
+        for name, module in model.named_modules()
+    )
 
 
 def _weight_of(model: Any, getter: str) -> str | None:

@@ -190,12 +190,12 @@ def print_transplant(result: "Transplant") -> None:
             typer.echo(f"note: {warning}")
     verified = result.record.get("verified")
     if verified:
-        loads = [verified[key] for key in ("model_class", "tokenizer_class") if key in verified]
+        loads = [verified[key] for key in ("model_class", "tokenizer_class") if verified.get(key)]
         typer.echo(
             f"verified: {' with '.join(loads)} loads in a fresh process; "
             f"{verified['copied_rows']:,} copied rows are bit-identical"
         )
-        if "generated" in verified:
+        if verified.get("generated"):
             typer.echo(f"it speaks: {verified['prompt']!r} … {verified['generated']!r}")
     tokenizer = result.record.get("tokenizer") or {}
     if tokenizer.get("fault"):  # a folder that loads wrongly by the usual line: said last

@@ -30,6 +30,8 @@ def warnings_for(pair: Pair, recipe: Recipe) -> list[str]:
             "the base's head is its embedding (tied), so one table is made by the settings of the "
             "input role; those of the output role are not used"
         )
+    if recipe.eval is not None and not pair.layout.causal:
+        found.append("AutoModelForCausalLM does not load the base, so nothing is measured")
     beyond = sum(source >= pair.alignment.base_rows for source in base.ids.values())
     if beyond:
         found.append(f"{beyond} base tokens have no row in the base's tables and are not used")
