@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import torch
 import transformers
 from families import DEFAULT, PICTURE, REST, VOCAB, Family

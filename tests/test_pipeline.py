@@ -102,6 +102,8 @@ def permuted(folder: Path, source: Path, seed: int) -> dict[int, int]:
     said["model"]["vocab"] = {token: new[n] for token, n in said["model"]["vocab"].items()}
     for token in said["added_tokens"]:
         token["id"] = new[token["id"]]
+        # The tokenizers library numbers an added token by itself unless the model has it.
+        said["model"]["vocab"][token["content"]] = token["id"]
     said["added_tokens"].sort(key=lambda token: token["id"])
     for entry in (said["post_processor"] or {}).get("special_tokens", {}).values():
         entry["ids"] = [new[n] for n in entry["ids"]]

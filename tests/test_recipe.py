@@ -99,6 +99,8 @@ def test_all_faults_are_told_at_once() -> None:
             "tokens": {"a": {"source": []}, "b": {"from": "c"}, "d": "e"},
             "pad_to_multiple_of": 0,
             "pad": 1,
+            "bos": "both",
+            "functions": {"turn_ends": ["</s>"]},
         },
         "eval": {"window": "wide", "stride": 0, "text": 7},
         "seed": -1,
@@ -117,6 +119,8 @@ def test_all_faults_are_told_at_once() -> None:
         "tokenizer.tokens.d": "given 'e'",
         "tokenizer.pad_to_multiple_of": "greater than 0, given 0",
         "tokenizer.pad": "unknown key",
+        "tokenizer.bos": "'donor' or 'keep', given 'both'",
+        "tokenizer.functions": "'turn_ends' is no function; did you mean 'turn_end' or",
         "eval.window": "valid integer, given 'wide'",
         "eval.stride": "greater than 0, given 0",
         "eval.text": "valid list, given 7",
@@ -205,6 +209,10 @@ def test_a_role_has_its_own_settings() -> None:
         ("eval.window=256", "eval.window", 256),
         ("eval.text=[a.txt, b.txt]", "eval.text", ["a.txt", "b.txt"]),
         ("tokenizer.pad_to_multiple_of=64", "tokenizer.pad_to_multiple_of", 64),
+        ("tokenizer.bos=keep", "tokenizer.bos", "keep"),
+        ("tokenizer.functions.turn_end=</s>", "tokenizer.functions.turn_end", ["</s>"]),
+        ("tokenizer.functions={fim_pad: [a, b]}", "tokenizer.functions.fim_pad", ["a", "b"]),
+        ("tokenizer.functions=false", "tokenizer.functions", None),
         ("tokenizer.tokens.<unk>.source=zero", "tokenizer.tokens.<unk>.source", "zero"),
         ("tokenizer.tokens={<s>: {source: a=b}}", "tokenizer.tokens.<s>.source", "a=b"),
         ("out='2024-01-01'", "out", "2024-01-01"),
@@ -305,6 +313,8 @@ RECORDED = [
     {"parameters": {"k": 8, "input": {"k": 4}}},
     {"method": "pieces", "parameters": {"output": {"strategy": "first"}}},
     {"tokenizer": {"tokens": {"a": {"source": ["b", "c"]}, "d": {"source": "zero"}}}},
+    {"tokenizer": {"bos": "keep", "functions": {"turn_end": "a", "fim_pad": ["b", "c"]}}},
+    {"tokenizer": {"functions": False}},
 ]
 
 

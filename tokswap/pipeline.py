@@ -183,9 +183,7 @@ def carry_out(
         record = {**record, "figures": figures}
         write_json(work.target / RECORD, record)
         write_card(work.target / CARD, record, pair)
-    return Transplant(
-        work.target, recipe, record, plan, evaluation, tuple(warnings), clock.seconds
-    )
+    return Transplant(work.target, recipe, record, plan, evaluation, tuple(warnings), clock.seconds)
 
 
 def _told(*lines: str | None) -> list[str]:

@@ -98,6 +98,11 @@ def test_without_arguments_there_is_help(tokswap: Run) -> None:
         ),
         (["transplant", *PAIR, "--size", "padded"], "tokenizer.size: Input should be 'donor' or"),
         (["transplant", *PAIR, "--pad-to-multiple-of", "0"], "tokenizer.pad_to_multiple_of: "),
+        (
+            ["transplant", *PAIR, "--bos", "both"],
+            "tokenizer.bos: Input should be 'donor' or 'keep'",
+        ),
+        (["transplant", *PAIR, "--bos", "keep"], "'tiny-mistral' begins them with <s>; leave it"),
         (["run", "nowhere.yaml"], "the recipe nowhere.yaml cannot be read"),
         (["inspect", "--base", "tiny-llama"], "no donor was given"),
         (["inspect", *PAIR, "--token", "return to"], "is not one token of tiny-mistral"),
@@ -198,6 +203,13 @@ def test_inspect(tokswap: Run) -> None:
     assert (ran.code, ran.err) == (0, "")
     for said in ("6,144", "4,096", "single digits", "shared, copied from the base", "role bos"):
         assert said in ran.out
+
+
+def test_inspect_takes_the_settings_of_the_tokenizer(tokswap: Run) -> None:
+    setting = "tokenizer.tokens.<unk>.source=<|pad|>"
+    ran = tokswap("inspect", *PAIR, "--set", setting, "--json", "--quiet")
+    special = {row["token"]: row["by"] for row in json.loads(ran.out)["special"]}
+    assert special == {"<unk>": "override", "<s>": "role bos", "</s>": "role eos"}
 
 
 def test_inspect_as_json(tokswap: Run) -> None:
@@ -313,12 +325,15 @@ def test_flags_make_the_recipe(tokswap: Run, monkeypatch: pytest.MonkeyPatch) ->
     tokswap("transplant", *PAIR)
     tokswap("transplant", *PAIR, "--no-eval", "--no-verify", "--device", "cpu", "-m", "mean")
     tokswap("transplant", *PAIR, "--text", "a.txt", "--text", "b.txt", "--set", "eval.window=64")
-    plain, bare, measured = asked
+    tokswap("transplant", *PAIR, "--bos", "keep", "--set", "tokenizer.pad_to_multiple_of=64")
+    plain, bare, measured, kept = asked
     assert plain.record() == {**plain.record(), "method": DEFAULT, "verify": True, "seed": 0}
     assert plain.eval is not None
     assert plain.out is None
     assert (bare.eval, bare.verify, bare.device, bare.method) == (None, False, "cpu", "mean")
     assert (measured.eval.text, measured.eval.window) == (["a.txt", "b.txt"], 64)
+    assert (plain.tokenizer.bos, kept.tokenizer.bos) == ("donor", "keep")
+    assert kept.tokenizer.pad_to_multiple_of == 64
 
 
 @pytest.mark.parametrize("flag", ["--keep-tensor", "--drop-tensor"])

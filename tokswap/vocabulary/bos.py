@@ -117,7 +117,7 @@ def _free(base: Vocabulary, donor: Vocabulary, name: str) -> bool:
     """
     number = donor.by_string.get(name)
     if number is None:
-        return name.encode() not in donor.ids
+        return True
     closes = donor.roles.get("eos") == number
     same = base.roles.get("eos") == base.roles["bos"]
     return number in donor.special and (same or not closes)
@@ -138,8 +138,7 @@ def _numbered(specification: Mapping[str, Any], name: str, token: str, number: i
 def _beginning_with(processor: dict[str, Any] | None, token: str, number: int) -> dict[str, Any]:
     """Compose a post-processor with one that puts a token before every text.
 
-    A template takes the token in: two templates in a row would not do, because the second does not
-    know what to make of the first one's tokens.
+    A template takes the token in, for the library breaks down over two templates in a row.
     """
     first = {"SpecialToken": {"id": token, "type_id": 0}}
     known = {token: {"id": token, "ids": [number], "tokens": [token]}}
