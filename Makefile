@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test check figures models format clean
+.PHONY: help demo test check figures families models format clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -27,6 +27,10 @@ test: check ## set up, then lint, types and all tests
 
 figures: .venv/.installed ## the README's table of methods
 	$(BIN)/python benchmarks/methods.py
+
+families: .venv/.installed ## docs/families.md: every family of models, tried (minutes)
+	$(BIN)/python tests/test_families.py > docs/families.md.new
+	mv docs/families.md.new docs/families.md
 
 models: .venv/.installed ## train the bundled models anew (about 40 minutes)
 	$(BIN)/python -m tokswap.bundled.train

@@ -3,19 +3,13 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tokswap.checkpoint.draft import new_draft
 from tokswap.checkpoint.files import chat_template, tokenizer_files
 from tokswap.checkpoint.layout import VocabTensor
-from tokswap.checkpoint.quantised.settings import (
-    BESIDE,
-    leave_out,
-    leave_out_beside,
-    method_of,
-)
 from tokswap.checkpoint.settings import patch_settings
 from tokswap.checkpoint.writer import (
     Replacement,
@@ -24,17 +18,18 @@ from tokswap.checkpoint.writer import (
     write_weights,
 )
 from tokswap.errors import OutputError
+from tokswap.made_plain import settings_beside, settings_of_plain
 from tokswap.methods import Role
 from tokswap.pair import Pair
 from tokswap.plan import PLAN_FILE, Plan
 from tokswap.recipe import Recipe
+from tokswap.sizes import new_rows_of, set_sizes, with_defaults
 from tokswap.solvers.sparse import ROWS_AT_ONCE
 from tokswap.vocabulary.align import Kind
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-HEAD = "lm_head"
 SAFETENSORS_TYPE = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
@@ -62,7 +57,8 @@ def write_folder(
     _write_chat_template(folder, pair, recipe.chat_template)
     for name in carried_files(pair.base):
         shutil.copyfile(pair.base.files.path(name), folder / name)
-    _write_quantisation(folder, pair)
+    for name, said in settings_beside(pair).items():
+        write_json(folder / name, said)
     plan.save(folder / PLAN_FILE)
     return hashes, dropped
 
@@ -79,23 +75,35 @@ def _replacements(
             make=partial(_new_tensor, pair, plan, tensor, recipe.dtype, hashes),
             parts=pair.base.stored_names(tensor.name),
         )
-    return replacements
+    return replacements | _draft_replacements(pair, plan, hashes)
 
 
-def new_rows_of(tensor: VocabTensor, plan: Plan) -> int:
-    """Count the entries that a tensor will have for the new vocabulary.
+def _draft_replacements(pair: Pair, plan: Plan, hashes: dict[str, str]) -> dict[str, Replacement]:
+    """Choose a draft vocabulary among the new tokens, and replace what belongs to it."""
+    import torch
 
-    A table that ends early stands for all tokens behind its end by its first row. It may end early
-    again, where the new vocabulary's last tokens are such tokens.
-    """
-    if tensor.rows == plan.base_rows:
-        return plan.rows
-    source = plan.copied(tensor.role)
-    first = (source == 0) | (source >= tensor.rows)
-    if not bool(first[0]):
-        return plan.rows
-    kept = (~first).nonzero()[:, 0].tolist()
-    return int(kept[-1]) + 1 if kept else 1
+    draft = pair.layout.draft
+    if draft is None:
+        return {}
+    base, found = pair.base, dict[str, Replacement]()
+    ids, old = new_draft(base.load(draft.d2t), plan.copied(), plan.base_rows)
+
+    def made(name: str) -> "Tensor":
+        if name == draft.d2t:
+            tensor = (ids - torch.arange(len(ids))).to(base.load(name).dtype)
+        elif name == draft.t2d:
+            tensor = torch.zeros(plan.rows, dtype=base.load(name).dtype)
+            tensor[ids] = 1
+        else:
+            tensor = base.load(name)[old]
+        hashes[name] = hashlib.sha256(tensor_bytes(tensor)).hexdigest()
+        return tensor
+
+    for name in draft.names:
+        info = base.info(name)
+        rows = plan.rows if name == draft.t2d else len(ids)
+        found[name] = Replacement(info.dtype, (rows, *info.shape[1:]), partial(made, name))
+    return found
 
 
 def _new_tensor(
@@ -136,65 +144,27 @@ def _apply(plan: Plan, table: "Tensor", role: Role) -> "Tensor":
 def _write_settings(folder: Path, pair: Pair, plan: Plan) -> list[str]:
     """Write config.json and generation_config.json; unchanged ones byte for byte."""
     dropped: dict[str, list[str]] = {}
+    notes: list[str] = []
     for name in ("config.json", "generation_config.json"):
         if name not in pair.base.files.names:
             continue
         old = said = pair.base.read_json(name)
         if name == "config.json" and pair.base.vocabulary.sha256 != pair.donor.vocabulary.sha256:
-            said = _merged(old, pair.layout.unsaid)  # transformers' defaults are the old ones
+            said = with_defaults(old, pair.layout)  # transformers' defaults are the old ones
         new, lost = patch_settings(said, pair.alignment)
         if name == "config.json":
-            _set_sizes(new, pair, plan)
-            new = leave_out(new, _made_plain(pair))
+            notes = set_sizes(new, old, pair, plan)
+            new = settings_of_plain(new, pair)
         for line in lost:
             dropped.setdefault(line, []).append(name)
         if new == old:
             shutil.copyfile(pair.base.files.path(name), folder / name)
         else:
             write_json(folder / name, new)
-    return [
+    return notes + [
         f"{line} ({' and '.join(files)}) has no counterpart in the new vocabulary and was dropped"
         for line, files in dropped.items()
     ]
-
-
-def _merged(said: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Add settings to others, at every level."""
-    merged = dict(said)
-    for key, value in more.items():
-        inner = merged.get(key)
-        nested = isinstance(value, dict) and isinstance(inner, dict)
-        merged[key] = _merged(inner or {}, value) if nested else value
-    return merged
-
-
-def _set_sizes(config: dict[str, Any], pair: Pair, plan: Plan) -> None:
-    """Set the sizes that go by another name than ``vocab_size``, in place."""
-    tensors = {tensor.name: tensor for tensor in pair.layout.tensors}
-    for place, name in pair.layout.sizes.items():
-        level: Any = config
-        for key in place[:-1]:
-            level = level.get(key, {})
-        if place[-1] in level and name in tensors:
-            level[place[-1]] = new_rows_of(tensors[name], plan)
-
-
-def _made_plain(pair: Pair) -> list[str]:
-    """Name the modules that are quantised in the base and plain in the output."""
-    weights = [name for name in pair.layout.names if pair.base.parts(name)]
-    modules = [weight.rpartition(".")[0] for weight in weights]
-    # Engines that build the model under other names know the head by its last one.
-    heads = [HEAD for module in modules if module.endswith(f".{HEAD}")]
-    return list(dict.fromkeys([*modules, *heads]))
-
-
-def _write_quantisation(folder: Path, pair: Pair) -> None:
-    """Bring the files up to date that repeat the settings of the quantisation."""
-    settings, modules = pair.base.quantisation, _made_plain(pair)
-    for name in BESIDE:
-        if settings and modules and name in pair.base.files.names:
-            said = leave_out_beside(pair.base.read_json(name), method_of(settings), modules)
-            write_json(folder / name, said)
 
 
 def _write_chat_template(folder: Path, pair: Pair, whose: str) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokswap.checkpoint.files import tokenizer_files
 from tokswap.checkpoint.settings import patch_settings
-from tokswap.checkpoint.skeleton import load_model, quiet, run_model
+from tokswap.checkpoint.skeleton import load_and_compare, load_model, quiet, run_model
 from tokswap.errors import VerificationError
 from tokswap.pair import Pair
 
@@ -83,8 +83,7 @@ def verify(
 
     Returns:
         What was seen: ``model_class``, ``tokenizer_class``, ``copied_rows``, ``prompt``,
-        ``generated``; of a quantised model that cannot be run here, ``not_run`` with the reason
-        instead of what the model would have told.
+        ``generated``; of a quantised model that cannot be run here, ``not_run`` with the reason.
 
     Raises:
         VerificationError: If something is not what it should be; the message says what.
@@ -172,22 +171,25 @@ def _inspect(request: dict[str, Any]) -> dict[str, Any]:
     seen: dict[str, Any] = {
         "tokenizer_class": type(tokenizer).__name__,
         "copied_rows": len(request["copied"]),
+        "model_class": None,
+        "prompt": "",
+        "generated": "",
     }
+    if not request["model_class"]:  # transformers has no class for it: a draft model
+        return {"faults": faults, **seen}
     try:
         ran, more = _run(folder, tokenizer, request)
-        seen |= ran
-        faults += more
     except Exception as error:  # transformers has no common kind for what does not load
         if not _no_fault_of_ours(request):
             raise
         reason = str(error).replace(str(folder), "the folder") or type(error).__name__
-        seen["not_run"] = " ".join(reason.split())[:300]
-    return {"faults": faults, **seen}
+        return {"faults": faults, **seen, "not_run": " ".join(reason.split())[:300]}
+    return {**seen, **ran, "faults": [*faults, *more]}
 
 
 def _run(folder: Path, tokenizer: Any, request: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Load the model, look at it and let it generate."""
-    model, lacking = load_model(folder, request["model_class"])
+    model, lacking = load_and_compare(folder, request["model_class"])
     names = {name for name, _ in request["tensors"]}
     faults = [f"the model loads without {name}" for name in sorted(names & lacking)]
     faults += _model_faults(model, request["rows"])
@@ -196,7 +198,8 @@ def _run(folder: Path, tokenizer: Any, request: dict[str, Any]) -> tuple[dict[st
         inputs = tokenizer(PROMPT, return_tensors="pt", return_token_type_ids=False)
         inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
         ids = model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)
-        generated = tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :])
+        start = 0 if model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
+        generated = tokenizer.decode(ids[0, start:])
     seen = {"model_class": type(model).__name__, "prompt": PROMPT, "generated": generated}
     return seen, faults
 
@@ -210,7 +213,7 @@ def _no_fault_of_ours(request: dict[str, Any]) -> bool:
     if Checkpoint.open(request["base"]).quantisation is None:
         return False
     try:
-        model, _ = load_model(Path(request["base"]), request["model_class"])
+        model = load_model(Path(request["base"]), request["model_class"])
         run_model(model, torch.tensor([[0, 1]], device=model.device))
     except Exception:  # as above
         return True

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tokswap.checkpoint.draft import DraftVocabulary, find_draft
 from tokswap.checkpoint.header import FLOATS, TensorInfo
 from tokswap.checkpoint.quantised.weights import refusal
 from tokswap.checkpoint.skeleton import Path, Skeleton, Slot, config_levels, read_skeleton
@@ -48,18 +49,23 @@ class Layout:
         tensors: All stored tensors that a change of vocabulary replaces, these two first.
         sizes: By place in config.json, the tensor whose size it holds; ``vocab_size`` itself, which
             is the embedding's wherever it equals S, is not among them.
+        draft: The part of the vocabulary that a draft model predicts, if it is one of that sort.
         dropped: Stored tensors that are left out of the result.
         unsaid: Settings about the vocabulary that config.json leaves to transformers' defaults, as
             nested as they are there.
-        model_class: The class that transformers loads the checkpoint with.
+        counts_from_pad: Whether positions are counted from ``pad_token_id`` on, whose number must
+            stay then.
+        model_class: The class that transformers loads the checkpoint with; empty where it has none.
     """
 
     input: str
     output: str
     tensors: tuple[VocabTensor, ...]
     sizes: Mapping[Path, str] = field(default_factory=dict)
+    draft: DraftVocabulary | None = None
     dropped: tuple[str, ...] = ()
     unsaid: Mapping[str, Any] = field(default_factory=dict)
+    counts_from_pad: bool = False
     model_class: str = ""
 
     @property
@@ -98,8 +104,10 @@ def find_layout(
     _check_names(checkpoint, keep, drop)
     if not tables_only:
         _refuse_shared_ids(checkpoint)
+    draft = find_draft(checkpoint)
+    apart = draft.names if draft else ()
     skeleton = read_skeleton(checkpoint)
-    found = {tensor.name: tensor for tensor in _own_tensors(checkpoint, skeleton)}
+    found = {tensor.name: tensor for tensor in _own_tensors(checkpoint, skeleton, apart)}
     first = next(iter(found.values()))
     head = next((t for t in _of(skeleton, skeleton.output, found) if t.role == "output"), first)
     tables = {*checkpoint.stored_names(first.name), *checkpoint.stored_names(head.name)}
@@ -111,15 +119,17 @@ def find_layout(
     if not tables_only:
         for tensor in _copies(checkpoint, skeleton, first, head):
             found.setdefault(tensor.name, tensor)
-        _refuse_unknown(checkpoint, skeleton, first, found.keys() | keep | drop)
+        _refuse_unknown(checkpoint, skeleton, first, {*found, *apart} | keep | drop)
     return Layout(
         input=first.name,
         output=head.name,
         tensors=tuple(t for name, t in found.items() if name not in keep | drop),
         sizes=_sizes(skeleton, found),
+        draft=draft,
         dropped=tuple(sorted(drop)),
         unsaid=_unsaid(checkpoint, skeleton),
-        model_class=skeleton.class_name,
+        counts_from_pad=skeleton.counts_from_pad,
+        model_class="" if draft else skeleton.class_name,
     )
 
 
@@ -187,7 +197,9 @@ def _refuse_shared_ids(checkpoint: Checkpoint) -> None:
                 )
 
 
-def _own_tensors(checkpoint: Checkpoint, skeleton: Skeleton) -> Iterator[VocabTensor]:
+def _own_tensors(
+    checkpoint: Checkpoint, skeleton: Skeleton, apart: Collection[str]
+) -> Iterator[VocabTensor]:
     """Find what is stored of the model's own tensors that grow with its vocabulary.
 
     The embedding comes first, the head second. Where a head is stored beside the embedding that it
@@ -205,6 +217,9 @@ def _own_tensors(checkpoint: Checkpoint, skeleton: Skeleton) -> Iterator[VocabTe
     for slot in dict.fromkeys([main, *([head] if head else []), *skeleton.vocabulary]):
         names = sorted(slot.names, key=lambda n: (n != skeleton.input, n != skeleton.output))
         stored = [skeleton.stored_names[name] for name in names if name in skeleton.stored_names]
+        if slot is not main and set(stored) & set(apart):
+            continue
+        stored = [name for name in stored if name not in apart]
         if not stored and slot in {main, head}:
             raise CheckpointError(_absent(checkpoint, names[0], slot is main))
         primary: VocabTensor | None = None

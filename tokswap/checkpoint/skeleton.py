@@ -69,6 +69,7 @@ class Skeleton:
         input: Name of the embedding's weight, or None.
         output: Name of the head's weight, or None where the model has no head.
         module_names: By stored name, the name in the model.
+        counts_from_pad: Whether positions are counted from ``pad_token_id`` on.
     """
 
     class_name: str
@@ -79,6 +80,7 @@ class Skeleton:
     input: str | None
     output: str | None
     module_names: Mapping[str, str]
+    counts_from_pad: bool
 
     @cached_property
     def stored_names(self) -> Mapping[str, str]:
@@ -162,6 +164,7 @@ def read_skeleton(checkpoint: Checkpoint) -> Skeleton:
             input=_weight_of(plain, "get_input_embeddings"),
             output=_weight_of(plain, "get_output_embeddings"),
             module_names=_module_names(plain, checkpoint.names),
+            counts_from_pad=_counts_from_pad(plain),
         )
 
 
@@ -205,8 +208,13 @@ def build(config: Any, architectures: list[str] | None) -> Any:
     raise ValueError(f"it has no language model for {type(config).__name__}")
 
 
-def load_model(folder: "os.PathLike[str]", class_name: str) -> tuple[Any, set[str]]:
-    """Load a model by the first Auto class that gives this class, or by itself where none does.
+def load_model(folder: "os.PathLike[str]", class_name: str) -> Any:
+    """Load a model by the first Auto class that gives this class, or by itself where none does."""
+    return load_and_compare(folder, class_name)[0]
+
+
+def load_and_compare(folder: "os.PathLike[str]", class_name: str) -> tuple[Any, set[str]]:
+    """Load a model as :func:`load_model` does, and tell what it did not find.
 
     Returns:
         The model, and the names of its tensors that the folder lacks: transformers fills them with
@@ -325,6 +333,19 @@ def _slots(plain: Any, grown: Any, settings: Mapping[int, tuple[Path, ...]]) -> 
                 if isinstance(plain.get_submodule(name.rpartition(".")[0]), Embedding)
             ),
         )
+
+
+def _counts_from_pad(model: Any) -> bool:
+    """Tell whether a model counts positions from ``pad_token_id`` on, as RoBERTa does.
+
+    The table of positions has the padding's row then, as if positions were tokens.
+    """
+    pad = getattr(model.config.get_text_config(), "pad_token_id", None)
+    return pad is not None and any(
+        "position" in f"{name} {type(module).__name__}".lower()
+        and getattr(module, "padding_idx", None) == pad
+        for name, module in model.named_modules()
+    )
 
 
 def _weight_of(model: Any, getter: str) -> str | None:

@@ -133,12 +133,14 @@ def _print(result: "Transplant") -> None:
             typer.echo(f"note: {warning}")
     verified = result.record.get("verified")
     if verified:
-        loads = [verified[key] for key in ("model_class", "tokenizer_class") if key in verified]
+        loads = f"{verified['tokenizer_class']} reads the tokenizer"
+        if verified["model_class"]:
+            loads = f"{verified['model_class']} with {verified['tokenizer_class']} loads"
         typer.echo(
-            f"verified: {' with '.join(loads)} loads in a fresh process; "
-            f"{verified['copied_rows']:,} copied rows are bit-identical"
+            f"verified: {loads} in a fresh process; {verified['copied_rows']:,} copied rows are "
+            "bit-identical"
         )
-        if "generated" in verified:
+        if verified["generated"]:
             typer.echo(f"it speaks: {verified['prompt']!r} … {verified['generated']!r}")
     seconds = ", ".join(f"{stage} {value:.1f} s" for stage, value in result.seconds.items())
     typer.echo(f"wrote {result.folder} ({seconds})")
