@@ -20,12 +20,6 @@ from tokswap.checkpoint.draft import new_draft
 from tokswap.checkpoint.files import tokenizer_files
 from tokswap.checkpoint.header import FLOATS
 from tokswap.checkpoint.layout import VocabTensor
-from tokswap.checkpoint.quantised.settings import (
-    BESIDE,
-    leave_out,
-    leave_out_beside,
-    method_of,
-)
 from tokswap.checkpoint.writer import (
     Replacement,
     carried_files,
@@ -33,6 +27,7 @@ from tokswap.checkpoint.writer import (
     write_weights,
 )
 from tokswap.errors import OutputError
+from tokswap.made_plain import settings_beside, settings_of_plain
 from tokswap.methods import Role
 from tokswap.pair import Pair
 from tokswap.plan import PLAN_FILE, Plan
@@ -45,7 +40,6 @@ from tokswap.vocabulary.align import Kind
 if TYPE_CHECKING:
     from torch import Tensor
 
-HEAD = "lm_head"
 SAFETENSORS_TYPE = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
@@ -77,7 +71,8 @@ def write_folder(
         shutil.copyfile(pair.base.files.path(name), folder / name)
     write_settings(folder, pair, beside)
     write_licences(folder, pair)
-    _write_quantisation(folder, pair)
+    for name, said in settings_beside(pair).items():
+        write_json(folder / name, said)
     plan.save(folder / PLAN_FILE)
     return hashes, list(beside.notes)
 
@@ -170,24 +165,5 @@ def _with_sizes(beside: Beside, pair: Pair, plan: Plan) -> Beside:
     """Set what of config.json depends on the tensors: further sizes, and what is plain now."""
     config = copy.deepcopy(beside.settings["config.json"] or {})
     notes = set_sizes(config, pair.base.config, pair, plan)
-    config = leave_out(config, _made_plain(pair))
-    settings = {**beside.settings, "config.json": config}
+    settings = {**beside.settings, "config.json": settings_of_plain(config, pair)}
     return replace(beside, settings=settings, notes=(*notes, *beside.notes))
-
-
-def _made_plain(pair: Pair) -> list[str]:
-    """Name the modules that are quantised in the base and plain in the output."""
-    weights = [name for name in pair.layout.names if pair.base.parts(name)]
-    modules = [weight.rpartition(".")[0] for weight in weights]
-    # Engines that build the model under other names know the head by its last one.
-    heads = [HEAD for module in modules if module.endswith(f".{HEAD}")]
-    return list(dict.fromkeys([*modules, *heads]))
-
-
-def _write_quantisation(folder: Path, pair: Pair) -> None:
-    """Bring the files up to date that repeat the settings of the quantisation."""
-    settings, modules = pair.base.quantisation, _made_plain(pair)
-    for name in BESIDE:
-        if settings and modules and name in pair.base.files.names:
-            said = leave_out_beside(pair.base.read_json(name), method_of(settings), modules)
-            write_json(folder / name, said)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokswap.checkpoint.fidelity import read_tokenizer, tokenizer_faults
-from tokswap.checkpoint.skeleton import load_model, run_model
+from tokswap.checkpoint.skeleton import load_and_compare, load_model, run_model
 from tokswap.errors import VerificationError
 from tokswap.pair import Pair
 from tokswap.tokenizer_folder import Settled, load_tokenizer, tokens_to_try
@@ -78,8 +78,7 @@ def verify(
 
     Returns:
         What was seen: ``model_class``, ``tokenizer_class``, ``copied_rows``, ``prompt``,
-        ``generated``; of a quantised model that cannot be run here, ``not_run`` with the reason
-        instead of what the model would have told.
+        ``generated``; of a quantised model that cannot be run here, ``not_run`` with the reason.
 
     Raises:
         VerificationError: If something is not what it should be; the message says what.
@@ -136,24 +135,25 @@ def _inspect(request: dict[str, Any]) -> dict[str, Any]:
     seen: dict[str, Any] = {
         "tokenizer_class": type(tokenizer).__name__,
         "copied_rows": len(request["copied"]),
+        "model_class": None,
+        "prompt": "",
+        "generated": "",
     }
     if not request["model_class"]:  # transformers has no class for it: a draft model
-        return {"faults": faults, **seen, "model_class": None}
+        return {"faults": faults, **seen}
     try:
         ran, more = _run(folder, tokenizer, request)
-        seen |= ran
-        faults += more
     except Exception as error:  # transformers has no common kind for what does not load
         if not _no_fault_of_ours(request):
             raise
         reason = str(error).replace(str(folder), "the folder") or type(error).__name__
-        seen["not_run"] = " ".join(reason.split())[:300]
-    return {"faults": faults, **seen}
+        return {"faults": faults, **seen, "not_run": " ".join(reason.split())[:300]}
+    return {**seen, **ran, "faults": [*faults, *more]}
 
 
 def _run(folder: Path, tokenizer: Any, request: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Load the model, look at it and let it generate."""
-    model, lacking = load_model(folder, request["model_class"])
+    model, lacking = load_and_compare(folder, request["model_class"])
     names = {name for name, _ in request["tensors"]}
     faults = [f"the model loads without {name}" for name in sorted(names & lacking)]
     faults += _model_faults(model, request["rows"])
@@ -177,7 +177,7 @@ def _no_fault_of_ours(request: dict[str, Any]) -> bool:
     if Checkpoint.open(request["base"]).quantisation is None:
         return False
     try:
-        model, _ = load_model(Path(request["base"]), request["model_class"])
+        model = load_model(Path(request["base"]), request["model_class"])
         run_model(model, torch.tensor([[0, 1]], device=model.device))
     except Exception:  # as above
         return True

@@ -223,8 +223,13 @@ def _gives(auto: str, config: Any, kind: type) -> bool:
     return type(config) in mapping and mapping[type(config)] is kind
 
 
-def load_model(folder: "os.PathLike[str]", class_name: str) -> tuple[Any, set[str]]:
-    """Load a model by the first Auto class that gives this class, or by itself where none does.
+def load_model(folder: "os.PathLike[str]", class_name: str) -> Any:
+    """Load a model by the first Auto class that gives this class, or by itself where none does."""
+    return load_and_compare(folder, class_name)[0]
+
+
+def load_and_compare(folder: "os.PathLike[str]", class_name: str) -> tuple[Any, set[str]]:
+    """Load a model as :func:`load_model` does, and tell what it did not find.
 
     Returns:
         The model, and the names of its tensors that the folder lacks: transformers fills them with

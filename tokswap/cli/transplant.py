@@ -190,12 +190,14 @@ def print_transplant(result: "Transplant") -> None:
             typer.echo(f"note: {warning}")
     verified = result.record.get("verified")
     if verified:
-        loads = [verified[key] for key in ("model_class", "tokenizer_class") if verified.get(key)]
+        loads = f"{verified['tokenizer_class']} reads the tokenizer"
+        if verified["model_class"]:
+            loads = f"{verified['model_class']} with {verified['tokenizer_class']} loads"
         typer.echo(
-            f"verified: {' with '.join(loads)} loads in a fresh process; "
-            f"{verified['copied_rows']:,} copied rows are bit-identical"
+            f"verified: {loads} in a fresh process; {verified['copied_rows']:,} copied rows are "
+            "bit-identical"
         )
-        if verified.get("generated"):
+        if verified["generated"]:
             typer.echo(f"it speaks: {verified['prompt']!r} … {verified['generated']!r}")
     tokenizer = result.record.get("tokenizer") or {}
     if tokenizer.get("fault"):  # a folder that loads wrongly by the usual line: said last

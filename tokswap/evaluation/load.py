@@ -1,5 +1,6 @@
 """A written model folder, loaded so that its figures can be trusted."""
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
+from tokswap.checkpoint.quantised.settings import quantisation
 from tokswap.errors import EvaluationError
 
 WINDOW = 1024  # tokens; longer contexts cost more than they tell about an embedding
@@ -25,7 +27,7 @@ def load_for_scoring(
         folder: Holds config.json, safetensors and tokenizer.json.
         device: Where the model goes, in the words of torch.
         dtype: Name of a torch dtype to compute in. Without it: float32 on the CPU, where half
-            precision is slow and coarse; the stored dtype elsewhere.
+            precision is slow and coarse; the stored dtype elsewhere, and for quantised models.
 
     Returns:
         The model, set to evaluation, and the tokenizer, which neither truncates nor pads.
@@ -36,7 +38,10 @@ def load_for_scoring(
     """
     tokenizer = _tokenizer(folder)
     place = _device(device)
-    kind = _dtype(dtype, place)
+    quantised = _is_quantised(folder)
+    # Kernels for quantised weights know the model's own type only, and put it where it stays.
+    kind = "auto" if quantised and dtype is None else _dtype(dtype, place)
+    where = {"device_map": {"": place}} if quantised and place.type != "cpu" else {}
     try:
         with quiet():
             from transformers import AutoModelForCausalLM
@@ -48,6 +53,7 @@ def load_for_scoring(
                 trust_remote_code=False,  # None would ask at the terminal
                 use_safetensors=True,
                 output_loading_info=True,
+                **where,
             )
     except Exception as error:  # transformers has no common kind for a folder that does not load
         reason = str(error).strip() or type(error).__name__
@@ -62,7 +68,8 @@ def load_for_scoring(
             f"{folder} lacks {len(lacking)} weights of its model, or has them in another shape, "
             f"among them {min(lacking)}; write or download the folder again"
         )
-    return model.to(place), tokenizer  # from_pretrained has set it to evaluation
+    # from_pretrained has set it to evaluation
+    return model if where else model.to(place), tokenizer
 
 
 def loading_obstacle(folder: Path) -> str | None:
@@ -120,6 +127,14 @@ def position_limit(config: Any) -> int | None:
         if isinstance(value, int) and value > 0:
             return value
     return None
+
+
+def _is_quantised(folder: Path) -> bool:
+    try:
+        said = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # which transformers tells in its own words
+        return False
+    return isinstance(said, dict) and quantisation(said) is not None
 
 
 def _tokenizer(folder: Path) -> Tokenizer:
