@@ -343,7 +343,9 @@ def _counts_from_pad(model: Any, slots: tuple[Slot, ...]) -> bool:
     from torch.nn import Embedding
 
     pad = getattr(model.config.get_text_config(), "pad_token_id", None)
-    growing = {name for slot in slots for name in slot.names}
+    embedding = _weight_of(model, "get_input_embeddings")
+    main = next((slot.settings for slot in slots if embedding in slot.names), ())
+    growing = {name for slot in slots if slot.settings == main for name in slot.names}
     return pad is not None and any(
         getattr(module, "padding_idx", None) == pad
         and f"{name}.weight" not in growing
