@@ -250,7 +250,13 @@ A small random checkpoint of each is transplanted onto three tokenizers and load
 process: onto its own (the same files, byte for byte), its own with permuted ids (the logits are
 permuted) and another (the hidden states of a prompt that both cut alike are the same, bit for bit).
 `not built` means that shrinking the family's default config gives no model that runs, so that it
-was not tried; it says nothing of real checkpoints.
+was not tried; it says nothing of real checkpoints. Of models of pictures and sounds the text part
+is tried.
+
+Refused by name as well, whatever the family: models that transformers has no class for, such as
+those that bring their own code (the first MiniCPM); models that keep codes of pictures or sounds
+among the token ids (`vocab_offset`, `vocabulary_map`, `additional_vocab_size`: Gemma 3n with its
+towers, Chameleon, Emu3, Idefics, Molmo 2); EAGLE-3 drafts that read their target's embedding.
 
 Written by `make families`; the tests compare it with what is so.
 

@@ -87,7 +87,9 @@ def test_a_file_of_which_nothing_is_left_is_not_written(tmp_path: Path) -> None:
 def gemma(tmp_path: Path) -> Path:
     """A Gemma 3n whose per-layer table ends 44 tokens before the vocabulary does."""
     folder = tmp_path / "gemma"
-    build("gemma3n_text", "Gemma3nForCausalLM").save_pretrained(folder)
+    model = build("gemma3n_text", "Gemma3nForCausalLM")
+    torch.nn.init.normal_(model.model.embed_tokens_per_layer.weight)  # not even row 0 is zeros
+    model.save_pretrained(folder)
     for file in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(LLAMA / file, folder)
     return folder

@@ -9,7 +9,7 @@ stored name stands for which of the model's tensors is asked of transformers too
 import copy
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -148,31 +148,45 @@ def read_skeleton(checkpoint: Checkpoint) -> Skeleton:
         # Settings of the same size grow together: they may be one size, said twice.
         steps = {size: STEP * 5**number for number, size in enumerate(sorted(set(places.values())))}
         plain = build(config, checkpoint.config.get("architectures"))
-        grown_config = copy.deepcopy(config)
-        for place, size in places.items():
-            level = grown_config
-            for key in place[:-1]:
-                level = getattr(level, key)
-            setattr(level, place[-1], size + steps[size])
-        grown = build(grown_config, [type(plain).__name__])
+        grown = _grown(config, {place: size + steps[size] for place, size in places.items()}, plain)
         settings = {
             step: tuple(place for place, value in places.items() if value == size)
             for size, step in steps.items()
         }
         slots = tuple(_slots(plain, grown, settings))
+        embedding = _weight_of(plain, "get_input_embeddings")
+        main = next((slot.settings for slot in slots if embedding in slot.names), ())
+        if main and not all(slot.settings for slot in slots):
+            # What grows by a multiple may be of codes of sounds: does it without the tokens?
+            alone = _grown(config, {place: places[place] + STEP for place in main}, plain)
+            moved = {name for slot in _slots(plain, alone, {}) for name in slot.names}
+            slots = tuple(slot for slot in slots if slot.settings or moved & set(slot.names))
         return Skeleton(
             class_name=type(plain).__name__,
             config=config,
             sizes=places,
             slots=slots,
             shapes={name: tuple(tensor.shape) for name, tensor in _tensors(plain)},
-            input=_weight_of(plain, "get_input_embeddings"),
+            input=embedding,
             output=_weight_of(plain, "get_output_embeddings"),
             module_names=_module_names(plain, checkpoint.names),
-            counts_from_pad=_counts_from_pad(plain, slots),
+            counts_from_pad=_counts_from_pad(
+                plain, {name for slot in slots if slot.settings == main for name in slot.names}
+            ),
             whole=frozenset(n for n, t in _tensors(plain) if not t.is_floating_point()),
             causal=_gives(AUTO_CLASSES[0], config, type(plain)),
         )
+
+
+def _grown(config: Any, sizes: Mapping[Path, int], plain: Any) -> Any:
+    """Build a model again with other sizes in its config."""
+    config = copy.deepcopy(config)
+    for place, size in sizes.items():
+        level = config
+        for key in place[:-1]:
+            level = getattr(level, key)
+        setattr(level, place[-1], size)
+    return build(config, [type(plain).__name__])
 
 
 def read_config(checkpoint: Checkpoint) -> Any:
@@ -347,7 +361,7 @@ def _slots(plain: Any, grown: Any, settings: Mapping[int, tuple[Path, ...]]) -> 
         )
 
 
-def _counts_from_pad(model: Any, slots: tuple[Slot, ...]) -> bool:
+def _counts_from_pad(model: Any, tables: Collection[str]) -> bool:
     """Tell whether ``pad_token_id`` is a row of a table that is not the vocabulary's.
 
     RoBERTa counts positions from it on: its table of positions has the padding's row, as if
@@ -356,10 +370,9 @@ def _counts_from_pad(model: Any, slots: tuple[Slot, ...]) -> bool:
     from torch.nn import Embedding
 
     pad = getattr(model.config.get_text_config(), "pad_token_id", None)
-    growing = {name for slot in slots for name in slot.names}
     return pad is not None and any(
         getattr(module, "padding_idx", None) == pad
-        and f"{name}.weight" not in growing
+        and f"{name}.weight" not in tables
         and (isinstance(module, Embedding) or "position" in type(module).__name__.lower())
         for name, module in model.named_modules()
     )
