@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PhiConfig, PhiForCausalLM
 
 from tokswap.checkpoint.source import Checkpoint
-from tokswap.cli.transplant import _print as print_transplant
+from tokswap.cli.transplant import print_transplant
 from tokswap.errors import (
     EvaluationError,
     OutputError,

@@ -188,6 +188,7 @@ def test_a_table_that_ends_early_is_one_of_the_vocabularys(save: Save) -> None:
     found, name = of(folder), "model.embed_tokens_per_layer.weight"
     assert VocabTensor(name, "input", axis=0, rows=33) in found.tensors
     assert found.sizes == {("vocab_size_per_layer_input",): name}
+    assert not found.counts_from_pad  # its padding is a row of the tokens' tables alone
 
 
 def test_a_stored_head_that_differs_is_not_tied_whatever_the_config_says(save: Save) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
+from tokswap.checkpoint.fidelity import PROBE
 from tokswap.errors import RecipeError
-from tokswap.verify import PROBE
 from tokswap.vocabulary.bos import KeptBos, keep_bos, opening
 from tokswap.vocabulary.tokens import Vocabulary, load_vocabulary
 

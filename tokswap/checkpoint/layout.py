@@ -105,9 +105,9 @@ def find_layout(
             not known.
     """
     keep, drop = set(keep), set(drop)
-    _check_names(checkpoint, keep, drop)
     if not tables_only:
         _refuse_shared_ids(checkpoint)
+    _check_names(checkpoint, keep, drop)
     draft = find_draft(checkpoint)
     apart = draft.names if draft else ()
     skeleton = read_skeleton(checkpoint)

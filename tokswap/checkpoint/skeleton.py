@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -161,7 +161,7 @@ def read_skeleton(checkpoint: Checkpoint) -> Skeleton:
             alone = _grown(config, {place: places[place] + STEP for place in main}, plain)
             moved = {name for slot in _slots(plain, alone, {}) for name in slot.names}
             slots = tuple(slot for slot in slots if slot.settings or moved & set(slot.names))
-        return Skeleton(
+        skeleton = Skeleton(
             class_name=type(plain).__name__,
             config=config,
             sizes=places,
@@ -170,12 +170,12 @@ def read_skeleton(checkpoint: Checkpoint) -> Skeleton:
             input=embedding,
             output=_weight_of(plain, "get_output_embeddings"),
             module_names=_module_names(plain, checkpoint.names),
-            counts_from_pad=_counts_from_pad(
-                plain, {name for slot in slots if slot.settings == main for name in slot.names}
-            ),
+            counts_from_pad=False,
             whole=frozenset(n for n, t in _tensors(plain) if not t.is_floating_point()),
             causal=_gives(AUTO_CLASSES[0], config, type(plain)),
         )
+        tables = {name for slot in skeleton.vocabulary for name in slot.names}
+        return replace(skeleton, counts_from_pad=_counts_from_pad(plain, tables))
 
 
 def _grown(config: Any, sizes: Mapping[Path, int], plain: Any) -> Any:
