@@ -78,7 +78,7 @@ def _repeated(table: Tensor, lengths: Tensor) -> Tensor:
     # Equal rows have one length but for rounding, so few others have to be looked at.
     repeated = torch.zeros(len(table), dtype=torch.bool)
     ordered, order = lengths.sort()
-    close = ordered.diff() <= 1e-5 * ordered[1:]
+    close = ordered.diff() <= 1e-6 * ordered[1:]
     repeated[order[1:][close]] = repeated[order[:-1][close]] = True
     ids = repeated.nonzero()[:, 0]
     hashes, order = _hashes(table, ids).sort()
@@ -110,7 +110,8 @@ def _sum(table: Tensor, chosen: Tensor, mean: Tensor, *, unit: bool = False) -> 
     ids = chosen.nonzero()[:, 0]
     for start in range(0, len(ids), _ROWS):
         rows = table.index_select(0, ids[start : start + _ROWS]).float() - mean
-        total += (rows / rows.norm(dim=1, keepdim=True) if unit else rows).double().sum(dim=0)
+        rows = rows / rows.norm(dim=1, keepdim=True) if unit else rows
+        total += rows.sum(dim=0, dtype=torch.float64)
     return total.float()
 
 
