@@ -25,6 +25,10 @@ check: .venv/.installed ## lint and types
 test: check ## set up, then lint, types and all tests
 	$(BIN)/pytest
 
+slow: .venv/.installed ## the tests that take minutes: every type of model, every tokenizer
+	$(BIN)/pytest -m slow
+	$(BIN)/pytest tests/test_families.py --all-families
+
 figures: .venv/.installed ## the README's table of methods
 	$(BIN)/python benchmarks/methods.py
 

@@ -140,6 +140,9 @@ for line in sys.stdin:
     folder = Path(folder)
     try:
         model = load_model(folder / name, (folder / "model_class").read_text()).eval()
+        for tensor in model.parameters():
+            # Where a file is mapped, tensors begin at any byte, and by that sums are ordered.
+            tensor.data = tensor.data.clone()
         seen = {}
         head = model.get_output_embeddings()
         if head is not None:

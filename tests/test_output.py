@@ -180,3 +180,19 @@ def test_whole_numbers_of_tokens_are_those_of_the_weightiest_source(tmp_path: Pa
     for number in missing[:50]:
         entries = [(n, w) for n, w in result.plan.explain(number)[1] if n < ROWS]
         assert not entries or (int(new[number]), max(w for _, w in entries)) in entries
+
+
+def test_a_model_that_cannot_do_without_padding_pads_by_the_end_of_text(tmp_path: Path) -> None:
+    base = tmp_path / "t5"
+    model = build("t5", "T5ForConditionalGeneration")
+    for settings in (model.config, model.generation_config):
+        settings.pad_token_id = settings.decoder_start_token_id = 6143
+    model.save_pretrained(base)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(LLAMA / name, base / name)
+    result = swap(base, tmp_path / "out", verify=True)  # tiny-mistral has no token for padding
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    eos = Checkpoint.open(str(MISTRAL)).vocabulary.roles["eos"]
+    assert config["pad_token_id"] == config["decoder_start_token_id"] == eos
+    assert "pad_token_id is the end of text" in " ".join(result.warnings)
+    assert result.record["verified"]["generated"]

@@ -279,7 +279,7 @@ def test_a_failure_keeps_what_was_there(tmp_path, monkeypatch):
     def fail(*_args, **_settings):
         raise VerificationError("it does not load")
 
-    monkeypatch.setattr("tokswap.pipeline.verify", fail)
+    monkeypatch.setattr("tokswap.stages.verify", fail)
     recipe = make_recipe(
         {"base_model": "tiny-llama", "donor": "tiny-mistral", "method": "zero", "out": str(out)}
     )

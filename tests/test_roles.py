@@ -181,18 +181,21 @@ def test_a_token_that_opens_and_closes(base, tmp_path):
     assert found[end].startswith("role eos; as input of an untied base <")
 
 
-def short_model(folder: Path, name: str, rows: int) -> Path:
-    """Write a bundled model whose tables lack the rows of its last tokens."""
-    shutil.copytree(BUNDLED_FOLDER / name, folder)
-    from transformers.utils import logging
+EXTRA = 5
+"""Added tokens that a tokenizer has and its model's tables lack."""
 
-    logging.set_verbosity_error()
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    model.resize_token_embeddings(rows)
-    model.config.bos_token_id = model.config.eos_token_id = None
-    model.generation_config.bos_token_id = model.generation_config.eos_token_id = None
-    model.generation_config.pad_token_id = model.config.pad_token_id = None
-    model.save_pretrained(folder)
+
+def short_model(folder: Path, name: str) -> Path:
+    """Write a bundled model with more added tokens than its tables have rows for."""
+    shutil.copytree(BUNDLED_FOLDER / name, folder)
+    path = folder / "tokenizer.json"
+    said = json.loads(path.read_text())
+    first = len(Checkpoint.open(name).vocabulary)
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+    said["added_tokens"] += [
+        {"id": first + n, "content": f"<extra of {name} {n}>"} | flags for n in range(EXTRA)
+    ]
+    path.write_text(json.dumps(said))
     return folder
 
 
@@ -202,21 +205,21 @@ def test_tokens_beyond_the_rows_of_both(method, tmp_path):
 
     As in gemma-3-1b-it and Code Llama, whose config says fewer tokens than the tokenizer has.
     """
-    base = short_model(tmp_path / "base", "tiny-llama", 6100)
-    donor = short_model(tmp_path / "donor", "tiny-mistral", 4000)
+    base = short_model(tmp_path / "base", "tiny-llama")
+    donor = short_model(tmp_path / "donor", "tiny-mistral")
     parameters = {"k": 8} if method == "omp" else {}
     result = swap(base, donor, tmp_path / "out", method=method, parameters=parameters)
     pair = open_pair(result.recipe)
     size = len(pair.donor.vocabulary)
     table = load_file(result.folder / "model.safetensors")["model.embed_tokens.weight"]
-    assert len(table) == size > 4000
+    assert len(table) == size == 4096 + EXTRA
     assert bool(table.isfinite().all())
-    assert pair.alignment.source.max() < 6100
+    assert pair.alignment.source.max() < 6144
     told = " ".join(warnings_for(pair, result.recipe))
-    assert f"{len(pair.base.vocabulary) - 6100 - 3} base tokens have no row" in told
-    assert ("donor tokens have no row in the donor's tables (4000 rows)" in told) == (
+    assert f"{EXTRA} base tokens have no row" in told
+    assert ("donor tokens have no row in the donor's tables (4096 rows)" in told) == (
         method == "omp"
     )
     found = inspect(str(base), str(donor))
     assert found.counts["shared"] == result.record["counts"]["shared"]
-    assert found.counts["base_size"] == 6100
+    assert found.counts["base_size"] == 6144

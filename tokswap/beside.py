@@ -28,6 +28,7 @@ from tokswap.checkpoint.turns import Turns, cut_marks, read_turns
 from tokswap.errors import CheckpointError, RecipeError
 from tokswap.pair import Pair
 from tokswap.recipe import Recipe
+from tokswap.vocabulary.special import levels
 
 
 @dataclass(frozen=True)
@@ -81,17 +82,39 @@ def look_beside(pair: Pair, recipe: Recipe) -> Beside:
 def _patch(pair: Pair, settings: dict[str, dict[str, Any] | None]) -> list[str]:
     """Patch config.json and generation_config.json; return a note for each id that was dropped."""
     dropped: dict[str, list[str]] = {}
+    notes: set[str] = set()
     for name in ("config.json", "generation_config.json"):
         if name not in pair.base.files.names:
             continue
         said = _config(pair) if name == "config.json" else pair.base.read_json(name)
         settings[name], lost = patch_settings(said, pair.alignment)
+        padded = _pad_by_eos(pair, said, settings[name] or {})
         for line in lost:
-            dropped.setdefault(line, []).append(name)
-    return [
+            if line.partition(" ")[0] not in padded:
+                dropped.setdefault(line, []).append(name)
+        notes |= {f"{key} is the end of text, for there is no token for padding" for key in padded}
+    return sorted(notes) + [
         f"{line} ({' and '.join(files)}) has no counterpart in the new vocabulary and was dropped"
         for line, files in dropped.items()
     ]
+
+
+def _pad_by_eos(pair: Pair, old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
+    """Pad by the end of text in models that cannot do without padding; return the keys.
+
+    Encoders and encoder-decoders are made of batches, and decoders begin by that token at times.
+    Where the model embeds the padding as zeros (``padding_idx``), only training would notice.
+    """
+    eos = pair.donor.vocabulary.roles.get("eos")
+    keys: set[str] = set()
+    if eos is None or pair.layout.causal or _own(pair):
+        return keys
+    for before, after in zip(levels(old), levels(new), strict=False):
+        for key in ("pad_token_id", "decoder_start_token_id"):
+            if isinstance(after, dict) and before.get(key) is not None and after.get(key) is None:
+                after[key] = eos
+                keys.add(key)
+    return keys
 
 
 def _with_ends(

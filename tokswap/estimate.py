@@ -254,7 +254,7 @@ def _writes(pair: Pair, tables: tuple[Table, ...], plan: int) -> dict[str, int]:
 
 
 def _plan_bytes(pair: Pair, recipe: Recipe) -> int:
-    """Bytes of the plan: eight for a weight with its column, eight for a row."""
+    """Bytes of the plan: eight for a weight with its column, eight for a row, four for a token."""
     alignment, method = pair.alignment, recipe.methods["input"]
     reads_tables = method.needs_donor or recipe.method == "normal"
     alike = method == recipe.methods["output"] and not reads_tables
@@ -268,7 +268,8 @@ def _plan_bytes(pair: Pair, recipe: Recipe) -> int:
     entries += len(alignment.anchors) + (k + 1) * missing if k is not None else pieces
     dense = pair.base.info(pair.layout.input).shape[1] * missing * 4
     per_role = 8 * (entries + alignment.rows) + (dense if recipe.method == "normal" else 0)
-    return alignment.rows + roles * per_role + HEADER
+    tokens = len(alignment.base) + len(alignment.donor)
+    return alignment.rows + roles * per_role + 4 * tokens + HEADER
 
 
 def _memory(

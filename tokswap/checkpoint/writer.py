@@ -22,7 +22,7 @@ CHUNK = 16 << 20
 """Bytes copied at once."""
 
 WEIGHT_SUFFIXES = (
-    ".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ckpt",
+    ".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ckpt", ".ot",
 )  # fmt: skip
 
 
@@ -200,6 +200,7 @@ def carried_files(base: Checkpoint) -> list[str]:
 
 def needed_files(base: Checkpoint) -> list[str]:
     """Name the base's files that an output is made from; no weights in other formats."""
-    settings = {"config.json", "generation_config.json", INDEX} & base.files.names
+    # The model card of the base states its licence.
+    settings = {"config.json", "generation_config.json", INDEX, "README.md"} & base.files.names
     tokenizer = {name for name in base.files.names if is_tokenizer_file(name)}
     return sorted({*base.shards, *carried_files(base), *settings, *tokenizer})
