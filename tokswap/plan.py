@@ -9,7 +9,7 @@ same plan serves a fine-tune, a larger sibling or a quantised copy with the same
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from tokswap.errors import CheckpointError
 from tokswap.methods import Role
-from tokswap.solvers.sparse import SparseRows
+from tokswap.solvers.sparse import ROWS_AT_ONCE, SparseRows
 from tokswap.vocabulary.align import Kind
 
 ROLES: tuple[Role, Role] = ("input", "output")
@@ -68,26 +68,40 @@ class RolePlan:
         Raises:
             ValueError: If the table does not have S rows, or the plan holds rows of another width.
         """
+        made = table.new_empty(len(self.weights), *table.shape[1:])
+        start = 0
+        for block in self.blocks(table):
+            made[start : start + len(block)] = block
+            start += len(block)
+        return made
+
+    def blocks(self, table: Tensor, rows_at_once: int = ROWS_AT_ONCE) -> Iterator[Tensor]:
+        """Compute the new table block by block, as :meth:`apply` does, without holding it.
+
+        Raises:
+            ValueError: As :meth:`apply`.
+        """
         if len(table) != self.averages.columns:
             raise ValueError(
                 f"the plan is for tables of {self.averages.columns} rows, this one has "
                 f"{len(table)}; apply it to a model with the same base vocabulary"
             )
-        wide = table[:, None] if table.dim() == 1 else table
+        bias = table.dim() == 1
+        if not bias and len(self.dense_ids) and self.dense_rows.shape[1] != table.shape[1]:
+            raise ValueError(
+                f"the plan holds rows of width {self.dense_rows.shape[1]}, the table has width "
+                f"{table.shape[1]}; only sparse plans apply to models of another width"
+            )
+        wide = table[:, None] if bias else table
         averages = self.averages.apply(wide)
-        rows = self.weights.apply(wide, below=averages)
-        if table.dim() == 1:
-            # A row that is held as it is says nothing of a bias; the mean does.
-            rows[self.dense_ids] = averages[0]
-            return rows[:, 0]
-        if len(self.dense_ids):
-            if self.dense_rows.shape[1] != table.shape[1]:
-                raise ValueError(
-                    f"the plan holds rows of width {self.dense_rows.shape[1]}, the table has width "
-                    f"{table.shape[1]}; only sparse plans apply to models of another width"
-                )
-            rows[self.dense_ids] = self.dense_rows.to(rows.dtype)
-        return rows
+        for start in range(0, len(self.weights), rows_at_once):
+            stop = min(start + rows_at_once, len(self.weights))
+            block = self.weights.between(start, stop).apply(wide, below=averages)
+            held = (self.dense_ids >= start) & (self.dense_ids < stop)
+            places = self.dense_ids[held] - start
+            if len(places):  # a row that is held as it is says nothing of a bias; the mean does
+                block[places] = averages[0] if bias else self.dense_rows[held].to(block.dtype)
+            yield block[:, 0] if bias else block
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +139,10 @@ class Plan:
     def apply(self, table: Tensor, role: Role = "input") -> Tensor:
         """Compute the new table of a role from the base's; see :meth:`RolePlan.apply`."""
         return self.roles.get(role, self.roles["input"]).apply(table)
+
+    def blocks(self, table: Tensor, role: Role = "input") -> Iterator[Tensor]:
+        """Compute the new table block by block; see :meth:`RolePlan.blocks`."""
+        return self.roles.get(role, self.roles["input"]).blocks(table)
 
     def copied(self, role: Role = "input") -> Tensor:
         """Return (T,) int64: the base id whose row each new row copies bit for bit, or -1."""

@@ -28,7 +28,7 @@ def out(tmp_path: Path) -> Path:
 
 def replacement(rows: int, width: int = 4) -> tuple[torch.Tensor, Replacement]:
     new = torch.arange(rows * width, dtype=torch.float32).reshape(rows, width).bfloat16()
-    return new, Replacement("BF16", (rows, width), lambda: new)
+    return new, Replacement("BF16", (rows, width), lambda: [new])
 
 
 def raw_of(path: Path) -> dict[str, bytes]:
@@ -81,7 +81,7 @@ def test_nothing_replaced_is_a_copy(sharded: Checkpoint, out: Path) -> None:
 
 def test_a_single_file_needs_no_index(checkpoint: Build, out: Path) -> None:
     base = checkpoint(model__safetensors={"e": torch.ones(2, 2), "t": torch.ones(3)})
-    change = Replacement("F32", (1, 2), lambda: torch.zeros(1, 2))
+    change = Replacement("F32", (1, 2), lambda: [torch.zeros(1, 2)])
     write_weights(out, base, {"e": change})
     assert [path.name for path in out.iterdir()] == ["model.safetensors"]
     found = load_file(out / "model.safetensors")
@@ -98,7 +98,7 @@ def test_a_tensor_is_made_once_and_when_it_is_its_turn(checkpoint: Build, out: P
         return torch.zeros(2)
 
     changes: Mapping[str, Replacement] = {
-        name: Replacement("F32", (2,), lambda name=name: make(name)) for name in "ba"
+        name: Replacement("F32", (2,), lambda name=name: [make(name)]) for name in "ba"
     }
     write_weights(out, base, changes)
     assert made == ["a", "b"]
@@ -124,7 +124,7 @@ def test_large_tensors_are_copied_in_pieces(
     generator = torch.Generator().manual_seed(0)
     kept = {name: torch.randn(5, 5, generator=generator) for name in ("a", "b", "z")}
     base = checkpoint(model__safetensors={"e": torch.ones(2), **kept})
-    write_weights(out, base, {"e": Replacement("F32", (2,), lambda: torch.zeros(2))})
+    write_weights(out, base, {"e": Replacement("F32", (2,), lambda: [torch.zeros(2)])})
     found = load_file(out / "model.safetensors")
     assert all(torch.equal(found[name], tensor) for name, tensor in kept.items())
     assert bool(calls[0]) == (kernel != "lacks the call")
@@ -138,7 +138,7 @@ def test_a_tensor_that_is_not_what_was_said_is_not_written(
 ) -> None:
     base = checkpoint(model__safetensors={"e": torch.ones(4, 2)})
     with pytest.raises(ValueError, match=r"'e'.*bytes"):
-        write_weights(out, base, {"e": Replacement("F32", (2, 2), lambda: made)})
+        write_weights(out, base, {"e": Replacement("F32", (2, 2), lambda: [made])})
 
 
 @pytest.mark.parametrize(
@@ -162,8 +162,8 @@ def test_bytes_are_in_row_major_order(tensor: torch.Tensor, dtype: torch.dtype) 
 
 
 def test_size_of_a_replacement() -> None:
-    assert Replacement("BF16", (3, 5), lambda: torch.zeros(1)).size == 30
-    assert Replacement("F32", (), lambda: torch.zeros(1)).size == 4
+    assert Replacement("BF16", (3, 5), lambda: [torch.zeros(1)]).size == 30
+    assert Replacement("F32", (), lambda: [torch.zeros(1)]).size == 4
 
 
 def test_small_files_that_go_along(checkpoint: Build) -> None:

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -33,14 +33,15 @@ class Replacement:
     Attributes:
         dtype: Stored type, as safetensors names it.
         shape: The new shape.
-        make: Computes the tensor; called once, when its turn to be written comes.
+        make: Computes the tensor in parts whose bytes follow each other; called once, when its
+            turn to be written comes.
         parts: Names of the stored tensors whose place it takes, where these are not the one of its
             own name: the parts of a quantised weight. It goes where the first of them lies.
     """
 
     dtype: str
     shape: tuple[int, ...]
-    make: "Callable[[], Tensor]"
+    make: "Callable[[], Iterable[Tensor]]"
     parts: tuple[str, ...] = ()
 
     @property
@@ -130,12 +131,11 @@ def _write_shard(
             _copy_range(reader, writer, header.start + info.begin, info.end - info.begin, advance)
             continue
         if (written := new_name[name]) is not None:
-            data = tensor_bytes(replace[written].make())
-            if data.nbytes != replace[written].size:
-                raise ValueError(
-                    f"{written!r} has {data.nbytes} bytes, {replace[written].size} were said"
-                )
-            writer.write(data)
+            size = 0
+            for block in replace[written].make():
+                size += writer.write(tensor_bytes(block))
+            if size != replace[written].size:
+                raise ValueError(f"{written!r} has {size} bytes, {replace[written].size} were said")
         advance(info.end - info.begin)
 
 
