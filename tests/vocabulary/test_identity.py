@@ -71,7 +71,7 @@ def test_added_and_removed_tokens(make: Make) -> None:
 
 
 def test_what_is_special_on_one_side_only_is_told_apart(make: Make) -> None:
-    text, control = make(TOKENS, added=["<s>"]), make(TOKENS, special=["<s>"])
+    text, control = make(TOKENS), make(TOKENS, special=["<s>"])
     found = difference(token_hashes(control), token_hashes(text))
     assert (found.flagged.tolist(), found.changed.tolist()) == ([3], [])
     assert content_hash(text) != content_hash(control)

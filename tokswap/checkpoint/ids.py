@@ -43,8 +43,7 @@ class TokenIds:
     @cached_property
     def _added(self) -> frozenset[int]:
         base = self.alignment.base
-        said = base.specification.get("added_tokens") or []
-        return base.special | {int(token["id"]) for token in said}
+        return base.special | frozenset(base.added_ids.values())
 
 
 def is_id(value: object) -> bool:

@@ -27,8 +27,7 @@ def check_tokens(checkpoint: Checkpoint, name: str) -> None:
         CheckpointError: If other tokens have none: then the tokenizer is another model's.
     """
     vocabulary, rows = checkpoint.vocabulary, checkpoint.info(name).shape[0]
-    added = {int(token["id"]) for token in vocabulary.specification.get("added_tokens") or []}
-    beyond = {n for n in range(rows, len(vocabulary)) if vocabulary.spelling[n] is not None} - added
+    beyond = [s for s in vocabulary.strings[rows:] if s and s not in vocabulary.added_ids]
     if beyond:
         raise CheckpointError(
             f"{checkpoint.name}: its tokenizer has {len(beyond)} tokens without a row, for {name} "

@@ -118,9 +118,8 @@ def _end(written: str, vocabulary: Vocabulary) -> int | None:
 
 def special_strings(vocabulary: Vocabulary) -> dict[str, int]:
     """List the tokens that are matched in a text as they stand and look like marks, with ids."""
-    said = vocabulary.specification.get("added_tokens") or []
-    added = {token["content"]: int(token["id"]) for token in said}
-    marks = {string: number for string, number in added.items() if CONTROL.fullmatch(string)}
+    added = vocabulary.added_ids.items()
+    marks = {string: number for string, number in added if CONTROL.fullmatch(string)}
     return marks | dict(vocabulary.special_ids)
 
 

@@ -26,13 +26,13 @@ def token_hashes(vocabulary: Vocabulary) -> Hashes:
         One number for each id from 0 to the highest one in use.
     """
     added = vocabulary.specification.get("added_tokens") or []
-    special = {int(token["id"]) for token in added if token.get("special")}
+    special = {token["content"] for token in added if token.get("special")}
     found = np.zeros(len(vocabulary), dtype=np.uint32)
     for number, spelling in enumerate(vocabulary.spelling):
         if spelling is not None:
             digest = hashlib.blake2b(spelling, digest_size=4).digest()
             bits = max(int.from_bytes(digest, "little") >> 1, 1)
-            found[number] = bits << 1 | (number in special)
+            found[number] = bits << 1 | (vocabulary.strings[number] in special)
     return found.view(np.int32)
 
 
