@@ -130,7 +130,7 @@ import json, sys, warnings
 from pathlib import Path
 import torch, transformers
 from safetensors.torch import save_file
-from tokswap.checkpoint.skeleton import load_model, run_model
+from tokswap.checkpoint.classes import load_model, run_model
 
 warnings.simplefilter("ignore")
 transformers.utils.logging.set_verbosity_error()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tokswap.checkpoint.draft import new_draft
 from tokswap.checkpoint.header import FLOATS
-from tokswap.checkpoint.layout import VocabTensor
+from tokswap.checkpoint.unclaimed import VocabTensor
 from tokswap.checkpoint.writer import Replacement, tensor_bytes
 from tokswap.errors import OutputError
 from tokswap.methods import Role

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from tokswap.checkpoint.draft import new_draft
-from tokswap.checkpoint.layout import Layout, VocabTensor
+from tokswap.checkpoint.layout import Layout
 from tokswap.checkpoint.settings import merged
+from tokswap.checkpoint.unclaimed import VocabTensor
 from tokswap.pair import Pair
 from tokswap.plan import Plan
 from tokswap.vocabulary.special import levels

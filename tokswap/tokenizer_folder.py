@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tokswap.checkpoint.classes import quiet
 from tokswap.checkpoint.fidelity import read_tokenizer, tokenizer_faults
 from tokswap.checkpoint.files import tokenizer_files
 from tokswap.checkpoint.settings import patch_settings
-from tokswap.checkpoint.skeleton import quiet
 from tokswap.checkpoint.tokenizer_config import Said, adopt, with_class, with_no_code
 from tokswap.pair import Pair
 from tokswap.vocabulary.tokens import Vocabulary

@@ -13,8 +13,8 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tokswap.checkpoint.classes import load_and_compare, load_model, run_model
 from tokswap.checkpoint.fidelity import read_tokenizer, tokenizer_faults
-from tokswap.checkpoint.skeleton import load_and_compare, load_model, run_model
 from tokswap.errors import VerificationError
 from tokswap.pair import Pair
 from tokswap.tokenizer_folder import Settled, load_tokenizer, tokens_to_try

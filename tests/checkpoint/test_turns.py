@@ -130,7 +130,10 @@ def test_marks_with_their_ids(real: Callable[[str], Vocabulary]) -> None:
 
 
 def test_the_longest_mark_is_the_one_that_is_read(real: Callable[[str], Vocabulary]) -> None:
-    added = [{"id": n, "content": mark} for n, mark in enumerate(["<e>", "<e><f>", "<e><f><g>"])]
-    vocabulary = replace(real("gpt2"), specification={"added_tokens": added})
+    marks = ["<e>", "<e><f>", "<e><f><g>"]
+    added = [{"id": n, "content": mark} for n, mark in enumerate(marks)]
+    vocabulary = real("gpt2")
+    strings = (*marks, *vocabulary.strings[len(marks) :])
+    vocabulary = replace(vocabulary, strings=strings, specification={"added_tokens": added})
     template = "{% for m in messages %}{{ m.content }}<e><f>{% endfor %}"
     assert read_turns(template, vocabulary, {}).end == 1

@@ -6,39 +6,19 @@ and has a vocabulary's size is claimed by its name or its content, or refused.
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from tokswap.checkpoint.draft import DraftVocabulary, find_draft
 from tokswap.checkpoint.header import FLOATS
 from tokswap.checkpoint.quantised.weights import refusal
 from tokswap.checkpoint.skeleton import Path, Skeleton, Slot, config_levels, read_skeleton
 from tokswap.checkpoint.source import Checkpoint
+from tokswap.checkpoint.unclaimed import Side, VocabTensor, copies, refuse_unknown, same
 from tokswap.errors import CheckpointError
 from tokswap.names import near
 from tokswap.vocabulary.special import levels
 
 WHOLE = ("I64", "I32", "I16", "U8", "BOOL")
-
-Side = Literal["input", "output"]
-
-
-@dataclass(frozen=True)
-class VocabTensor:
-    """One stored tensor with an entry for each token of the vocabulary.
-
-    Attributes:
-        name: Its stored name.
-        role: The role whose plan its entries follow: ``input`` where it is looked up by the tokens
-            that are read, ``output`` where it scores the tokens that may come next.
-        axis: The dimension with one entry for each token.
-        rows: Stored size of that dimension: S, or less in a table that ends early, whose first row
-            stands for the tokens behind its end.
-    """
-
-    name: str
-    role: Side
-    axis: int
-    rows: int
 
 
 @dataclass(frozen=True)
@@ -121,9 +101,9 @@ def find_layout(
             "tensors to keep or drop"
         )
     if not tables_only:
-        for tensor in _copies(checkpoint, skeleton, first, head):
+        for tensor in copies(checkpoint, skeleton, first, head):
             found.setdefault(tensor.name, tensor)
-        _refuse_unknown(checkpoint, skeleton, first, {*found, *apart} | keep | drop)
+        refuse_unknown(checkpoint, skeleton, first, {*found, *apart} | keep | drop)
     return Layout(
         input=first.name,
         output=head.name,
@@ -234,7 +214,7 @@ def _own_tensors(
             side: Side = "input" if name in slot.embeds else "output"
             if slot is main and primary is None:
                 side = "input"
-            elif primary and _same(checkpoint, primary.name, place):
+            elif primary and same(checkpoint, primary.name, place):
                 side = primary.role
             tensor = VocabTensor(place, side, slot.axis, info.shape[slot.axis])
             primary = primary or tensor
@@ -280,73 +260,6 @@ def _of(
     """List the stored tensors of one slot."""
     slot = skeleton.slot_of(name)
     return [t for t in found.values() if slot and skeleton.module_names[t.name] in slot.names]
-
-
-def _copies(
-    checkpoint: Checkpoint, skeleton: Skeleton, first: VocabTensor, head: VocabTensor
-) -> Iterator[VocabTensor]:
-    """Find tables that are stored beside the model that transformers builds.
-
-    Layers that predict several tokens ahead have an embedding and a head of their own, which
-    transformers does not load and other engines do.
-    """
-    shape = checkpoint.info(first.name).shape
-    for name in checkpoint.shard_of:
-        if checkpoint.stored_info(name).shape != shape or skeleton.is_steady(name):
-            continue
-        if checkpoint.info(name).dtype not in FLOATS:
-            continue
-        if skeleton.module_names[name] in skeleton.shapes:
-            continue  # the model's own
-        if "embed" in name or "wte" in name:
-            yield VocabTensor(name, "input", 0, shape[0])
-        elif "head" in name:
-            yield VocabTensor(name, "output", 0, shape[0])
-        elif table := next((t for t in (first, head) if _same(checkpoint, t.name, name)), None):
-            yield VocabTensor(name, table.role, 0, shape[0])
-
-
-def _refuse_unknown(
-    checkpoint: Checkpoint, skeleton: Skeleton, first: VocabTensor, known: Collection[str]
-) -> None:
-    """Refuse tensors that have a vocabulary's size and that nothing is known of.
-
-    Some other size may just be the same number: what belongs to a module that does not grow with
-    the vocabulary is let pass.
-
-    Raises:
-        CheckpointError: If there is one.
-    """
-    places = [place for slot in skeleton.vocabulary for place in slot.settings]
-    sizes = {first.rows, *(skeleton.sizes[place] for place in places)}
-    sizes |= {
-        value
-        for level in levels(checkpoint.config)
-        for key, value in level.items()
-        if "vocab" in key and "type" not in key and type(value) is int and value > 1
-    }
-    known = {stored for name in known for stored in checkpoint.stored_names(name)}
-    for name in checkpoint.shard_of:
-        shape = checkpoint.stored_info(name).shape
-        if name in known or not sizes & set(shape):
-            continue
-        plain = checkpoint.plain_name(name)  # the scales of a steady module are steady too
-        if not skeleton.is_steady(plain if plain in skeleton.module_names else name):
-            raise CheckpointError(
-                f"{checkpoint.name}: {name} {shape} has a dimension of a vocabulary's size, and it "
-                f"is not known how to carry it over; --keep-tensor {name} carries it as it is, "
-                f"--drop-tensor {name} leaves it out"
-            )
-
-
-def _same(checkpoint: Checkpoint, first: str, second: str) -> bool:
-    import torch
-
-    if checkpoint.parts(first) or checkpoint.parts(second):
-        return False  # what was quantised is rounded in another way than any copy
-    if checkpoint.info(first).shape != checkpoint.info(second).shape:
-        return False
-    return torch.equal(checkpoint.load(first), checkpoint.load(second))
 
 
 def _sizes(skeleton: Skeleton, found: Mapping[str, VocabTensor]) -> dict[Path, str]:
