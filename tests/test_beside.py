@@ -217,7 +217,8 @@ def test_a_base_that_sees_is_refused_unless_for_text_alone(made: Made, tmp_path:
     pair = open_pair(make_recipe(said))
     message = (
         "takes in pictures, films or sound by <|pad|> (image_token_id), and "
-        f"{str(donor)!r} has no such token; give a donor that has them all, or set text_only: true"
+        f"{str(donor)!r} has no such token; give a donor that has them all, or "
+        "`--set text_only=true`"
     )
     with pytest.raises(CheckpointError, match=re.escape(message)):
         look_beside(pair, make_recipe(said))

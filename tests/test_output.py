@@ -196,3 +196,9 @@ def test_a_model_that_cannot_do_without_padding_pads_by_the_end_of_text(tmp_path
     assert config["pad_token_id"] == config["decoder_start_token_id"] == eos
     assert "pad_token_id is the end of text" in " ".join(result.warnings)
     assert result.record["verified"]["generated"]
+
+
+def test_what_the_model_needs_is_not_dropped(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"model\.norm\.weight is a part of LlamaForCausalLM"):
+        swap(LLAMA, tmp_path / "out", tensors={"drop": ["model.norm.weight"]})
+    assert not list(tmp_path.iterdir())

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tokswap.application import apply
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.errors import RecipeError
 from tokswap.inspection import inspect
@@ -223,3 +224,46 @@ def test_tokens_beyond_the_rows_of_both(method, tmp_path):
     found = inspect(str(base), str(donor))
     assert found.counts["shared"] == result.record["counts"]["shared"]
     assert found.counts["base_size"] == 6144
+
+
+def test_a_bare_tokenizer_gets_a_beginning_and_the_plan_serves_again(headless, tmp_path):
+    """Of a donor that is one file; its templates in a folder begin with the token as well."""
+    donor = tmp_path / "donor"
+    (donor / "additional_chat_templates").mkdir(parents=True)
+    shutil.copy(headless / "tokenizer.json", donor)
+    template = donor / "additional_chat_templates" / "tool.jinja"
+    template.write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    out, again = tmp_path / "out", tmp_path / "again"
+    first = swap("tiny-llama", donor, out, tokenizer={"bos": "keep"})
+    assert json.loads((out / "tokenizer_config.json").read_text())["add_bos_token"] is True
+    assert (out / "additional_chat_templates" / "tool.jinja").read_text().startswith("{{")
+    assert any("begins texts as in the base" in line for line in first.warnings)
+
+    plan = tmp_path / "plan"
+    swap("tiny-llama", donor, plan, tokenizer={"bos": "keep"}, plan_only=True)
+    made = apply(plan, "tiny-llama", out=str(again), eval=False, verify=False)
+    assert made.record["sha256"] == first.record["sha256"]
+    assert made.record["kept_bos"] == first.record["kept_bos"]
+    token = first.record["kept_bos"]["token"]
+    assert inspect(plan=plan, token=token).source.kind == "special"
+    assert inspect(plan=out, token=token).source.kind == "special"
+
+
+def test_in_one_table_a_token_that_opens_and_closes_closes(tmp_path):
+    """A plan of two tables applied to a model with one: it has learnt to stop, and must."""
+    end = "<|end_of_text|>"
+    closing = donor_of(tmp_path / "donor", "tiny-llama", bos_token=end, eos_token=end)
+    tied = tmp_path / "tied"
+    model = AutoModelForCausalLM.from_pretrained(BUNDLED_FOLDER / "tiny-mistral")
+    model.config.tie_word_embeddings = True
+    model.save_pretrained(tied)
+    stored = load_file(tied / "model.safetensors")
+    stored.pop("lm_head.weight", None)
+    save_file(stored, tied / "model.safetensors", metadata={"format": "pt"})
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(BUNDLED_FOLDER / "tiny-mistral" / name, tied)
+    swap("tiny-mistral", closing, tmp_path / "plan", plan_only=True)
+    applied = apply(tmp_path / "plan", str(tied), donor=str(closing), out=str(tmp_path / "out"),
+                    eval=False, verify=False)  # fmt: skip
+    direct = swap(tied, closing, tmp_path / "direct")
+    assert applied.record["sha256"] == direct.record["sha256"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from tokswap.checkpoint.files import open_files
 from tokswap.checkpoint.source import Checkpoint
@@ -14,14 +15,16 @@ from tokswap.errors import CheckpointError, NameUnknownError, OutputError, Recip
 from tokswap.fitting import check_base, check_donor, fit, identities
 from tokswap.methods import Role
 from tokswap.names import Location, resolve
-from tokswap.pair import Pair, pair_of
+from tokswap.pair import Pair, pair_of, with_kept_bos
 from tokswap.pipeline import OF_A_RUN, Transplant, Work, carry_out
-from tokswap.plan import Plan, plan_file
+from tokswap.plan import ROLES, Plan, plan_file
 from tokswap.recipe import Recipe, make_recipe
+from tokswap.solvers.sparse import SparseRows
 from tokswap.vocabulary.align import Alignment, Kind
+from tokswap.vocabulary.bos import opening
 from tokswap.vocabulary.identity import content_hash
 
-TO_SAY = OF_A_RUN | {"chat_template", "out"}
+TO_SAY = OF_A_RUN | {"chat_template", "out", "tensors", "text_only"}
 """Keys of a recipe that are free where the plan is made already."""
 
 
@@ -38,6 +41,11 @@ class Saved:
     path: Path
     plan: Plan
     sha256: str
+
+    @property
+    def has_files(self) -> bool:
+        """Whether the donor's tokenizer lies beside the plan, in an output folder."""
+        return (self.path.resolve().parent / "tokenizer.json").is_file()
 
     @property
     def recipe(self) -> Mapping[str, Any]:
@@ -74,7 +82,8 @@ def apply(
         overrides: ``key=value`` settings, as of a recipe.
         overwrite: Replace an earlier output of this program at the same place.
         **settings: Those fields of :class:`~tokswap.recipe.Recipe` that have no part in the
-            plan: ``out``, ``eval``, ``verify``, ``dtype``, ``device``, ``chat_template``.
+            plan: ``out``, ``eval``, ``verify``, ``dtype``, ``device``, ``chat_template``,
+            ``tensors``, ``text_only``.
 
     Returns:
         What was written and measured.
@@ -86,10 +95,13 @@ def apply(
     """
     saved = _read(plan_file(plan))
     recipe = _recipe(saved, base_model, donor, settings, overrides or [])
-    base, tokenizer = Checkpoint.open(base_model), _donor(saved, recipe, donor)
+    base = Checkpoint.open(base_model)
+    tokenizer = _donor(saved, recipe, donor, base)
     target = Path(recipe.out or _default_out(saved, recipe)).expanduser()
     if target.resolve() in saved.path.resolve().parents:
         raise OutputError(f"the plan lies in the output {target}; choose another output")
+    if saved.path.resolve().parent in target.resolve().parents and saved.has_files:
+        raise OutputError(f"the output {target} lies in the plan's folder; choose another output")
     fitted: list[Plan] = []
 
     def open_both() -> tuple[Pair, list[str]]:
@@ -102,7 +114,7 @@ def apply(
         target=target,
         open=open_both,
         plan=lambda _pair, _device: fitted[-1],
-        record={"plan": _provenance(saved)},
+        record={"plan": _provenance(saved), "kept_bos": saved.plan.about.get("kept_bos")},
     )
     return carry_out(recipe, work, overwrite=overwrite)
 
@@ -125,7 +137,9 @@ def _recipe(
     Raises:
         RecipeError: If it is not valid, or changes what the plan has settled.
     """
-    said = dict(saved.recipe) | {"base_model": base_model}
+    about_files = {"tensors", "text_only"}  # of the plan's own base
+    said = {k: v for k, v in saved.recipe.items() if k not in about_files}
+    said |= {"base_model": base_model}
     said |= {"donor": donor} if donor else {}
     wanted = {key: value for key, value in settings.items() if value is not None}
     recipe = make_recipe(said | wanted, overrides)
@@ -139,17 +153,18 @@ def _recipe(
     return recipe
 
 
-def _donor(saved: Saved, recipe: Recipe, said: str | None) -> Checkpoint:
+def _donor(saved: Saved, recipe: Recipe, said: str | None, base: Checkpoint) -> Checkpoint:
     """Open the donor's tokenizer: as the user says, beside the plan, or as the plan says.
 
     Raises:
         NameUnknownError: If it is not to be had.
     """
-    folder = saved.path.resolve().parent
-    if said is None and (folder / "tokenizer.json").is_file():
-        return Checkpoint(open_files(Location(recipe.donor, "folder", str(folder))))
+    if said is None and saved.has_files:
+        folder = str(saved.path.resolve().parent)
+        return Checkpoint(open_files(Location(recipe.donor, "folder", folder)))
     try:
-        return Checkpoint.open(recipe.donor)
+        donor = Checkpoint.open(recipe.donor)
+        donor.files.names  # noqa: B018 - asks whether it is there
     except NameUnknownError as error:
         if said is not None:
             raise
@@ -157,6 +172,9 @@ def _donor(saved: Saved, recipe: Recipe, said: str | None) -> Checkpoint:
             f"no tokenizer.json lies beside {saved.path} and the donor that it names is not to be "
             f"had ({error}); name it with --donor"
         ) from error
+    if recipe.tokenizer.bos == "keep" and not opening(donor.vocabulary):
+        return with_kept_bos(base, donor)[0]
+    return donor
 
 
 def _default_out(saved: Saved, recipe: Recipe) -> str:
@@ -185,7 +203,7 @@ def _fitted(
     notes = check_base(plan, base.vocabulary, base_rows=rows)
     _check_widths(plan, pair)
     notes += _role_notes(plan, pair, recipe)
-    fitted = fit(plan, base.vocabulary, rows)
+    fitted = fit(_for_one_table(plan) if pair.layout.tied else plan, base.vocabulary, rows)
     about = {
         **plan.about,
         "base": {"name": base.name, "sha256": content_hash(base.vocabulary)},
@@ -196,11 +214,33 @@ def _fitted(
     return replace(pair, alignment=_as_planned(pair, fitted)), fitted, notes
 
 
+def _for_one_table(plan: Plan) -> Plan:
+    """Make a plan of two roles one for the single table of a tied base.
+
+    Rows are made as the input role says, but for a token that opens and closes texts: in one table
+    it must close them, as the head's row does.
+    """
+    if plan.roles.get("output", plan.roles["input"]) is plan.roles["input"]:
+        return plan
+    opens, closes = plan.copied("input"), plan.copied("output")
+    differ = (plan.kind == Kind.SPECIAL) & (opens != closes)
+    part = plan.roles["input"]
+
+    def chosen(source: Tensor) -> SparseRows:
+        return SparseRows.selection(source.masked_fill(~differ, -1), part.weights.columns)
+
+    weights = part.weights.combine(chosen(opens), 1, -1).combine(chosen(closes), 1, 1)
+    return replace(plan, roles={"input": replace(part, weights=weights)})
+
+
 def _as_planned(pair: Pair, plan: Plan) -> Alignment:
     """Give the alignment the plan's word on which rows are copied."""
-    source, kind = plan.copied().numpy(), plan.kind.numpy()
-    source[~np.isin(kind, (Kind.SHARED, Kind.SPECIAL, Kind.UNUSED))] = -1
-    return replace(pair.alignment, kind=kind.copy(), source=source)
+    kind = plan.kind.numpy()
+    copies = np.isin(kind, (Kind.SHARED, Kind.SPECIAL, Kind.UNUSED))
+    read, written = (np.where(copies, plan.copied(role).numpy(), -1) for role in ROLES)
+    apart = np.flatnonzero((read != written) & (written >= 0))
+    input_source = {int(number): int(read[number]) for number in apart}
+    return replace(pair.alignment, kind=kind.copy(), source=written, input_source=input_source)
 
 
 def _check_widths(plan: Plan, pair: Pair) -> None:

@@ -59,8 +59,8 @@ def look_beside(pair: Pair, recipe: Recipe) -> Beside:
     if lost and not recipe.text_only:
         raise CheckpointError(
             f"{pair.base.name!r} takes in pictures, films or sound by {_list(lost)}, and "
-            f"{pair.donor.name!r} has no such token; give a donor that has them all, or set "
-            "text_only: true, which keeps the model for text alone"
+            f"{pair.donor.name!r} has no such token; give a donor that has them all, or "
+            "`--set text_only=true`, which keeps the model for text alone"
         )
     if lost:
         notes.append(f"pictures, films and sound no longer work: there is no {_list(lost)}")

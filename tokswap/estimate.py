@@ -10,6 +10,7 @@ from typing import Any
 
 from tokswap.checkpoint.files import is_tokenizer_file
 from tokswap.checkpoint.header import DTYPE_BITS
+from tokswap.checkpoint.licences import files_for_card
 from tokswap.checkpoint.parts import bytes_to_fetch
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.checkpoint.target import check_space
@@ -211,6 +212,10 @@ def _fetches(pair: Pair, plan_only: bool) -> Iterator[Fetch]:
             yield Fetch("base", name, None, 0 if base.files.whole(name) else base.files.size(name))
     elif pair.donor_layout:  # such methods look at the base's rows too
         yield from _ranges("base", base, {pair.layout.input, pair.layout.output})
+    if not plan_only:
+        for name in files_for_card(donor):
+            there = donor.files.whole(name) is not None
+            yield Fetch("donor", name, None, 0 if there else donor.files.size(name))
     if pair.donor_layout:
         names = {pair.donor_layout.input}
         names |= set() if pair.layout.tied else {pair.donor_layout.output}
@@ -218,7 +223,8 @@ def _fetches(pair: Pair, plan_only: bool) -> Iterator[Fetch]:
 
 
 def _ranges(model: str, checkpoint: Checkpoint, names: Iterable[str]) -> Iterator[Fetch]:
-    for name in sorted(names):
+    stored = {part for name in names for part in checkpoint.stored_names(name)}
+    for name in sorted(stored):
         shard = checkpoint.shard_of[name]
         size = bytes_to_fetch(checkpoint.files, shard, name, checkpoint.header(shard))
         yield Fetch(model, shard, name, size)

@@ -136,6 +136,8 @@ def inspect(
         path = plan_file(plan)
         loaded = Plan.load(path)
         base_model = base_model or loaded.about.get("base", {}).get("name")
+        if tokenizer is None and donor is None:
+            tokenizer = _tokenizer_of(path, loaded)
         donor = donor or _donor_of(path, loaded)
     if base_model is None or donor is None:
         lacking = [n for n, said in (("base", base_model), ("donor", donor)) if said is None]
@@ -173,6 +175,14 @@ def inspect(
         source=source,
         untrained=(loaded.about.get("untrained") or {}) if loaded else {},
     )
+
+
+def _tokenizer_of(path: Path, plan: "Plan") -> Mapping[str, Any]:
+    """What a plan's recipe changes about the tokenizer, but for what lies beside it changed."""
+    said = dict((plan.about.get("recipe") or {}).get("tokenizer") or {})
+    if (path.parent / "tokenizer.json").is_file():
+        said.pop("bos", None)
+    return said
 
 
 def _donor_of(path: Path, plan: "Plan") -> str | None:

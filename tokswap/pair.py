@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tokswap.checkpoint.chat_template import read_template_file, read_templates
+from tokswap.checkpoint.chat_template import FOLDER, read_template_file, read_templates
 from tokswap.checkpoint.edited import EditedFiles
 from tokswap.checkpoint.files import tokenizer_files
 from tokswap.checkpoint.layout import Layout, check_sizes, find_layout
@@ -146,8 +146,21 @@ def open_models(recipe: Recipe) -> tuple[Checkpoint, Checkpoint, KeptBos | None]
     base, donor = Checkpoint.open(recipe.base_model), Checkpoint.open(recipe.donor)
     if recipe.tokenizer.bos == "donor":
         return base, donor, None
-    kept = keep_bos(base.vocabulary, donor.vocabulary, tokenizer_files(donor.files))
-    return base, Checkpoint(EditedFiles(donor.files, kept.contents)), kept
+    donor, kept = with_kept_bos(base, donor)
+    return base, donor, kept
+
+
+def with_kept_bos(base: Checkpoint, donor: Checkpoint) -> tuple[Checkpoint, KeptBos]:
+    """Add the base's beginning of text to a donor's tokenizer.
+
+    Raises:
+        RecipeError: If the base has none, or the donor begins texts already.
+    """
+    templates = (name for name in donor.files.below(FOLDER) if name.endswith(".jinja"))
+    files = {name: donor.files.path(name) for name in sorted(templates)}
+    files |= tokenizer_files(donor.files)
+    kept = keep_bos(base.vocabulary, donor.vocabulary, files)
+    return Checkpoint(EditedFiles(donor.files, kept.contents)), kept
 
 
 def new_rows(donor: Checkpoint, said: TokenizerPart | None = None) -> int:

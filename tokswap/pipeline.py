@@ -201,7 +201,7 @@ def plan_for(pair: Pair, recipe: Recipe, device: str = "cpu") -> Plan:
         MethodError: If the method cannot work on this pair.
     """
     base, donor = pair.alignment.base, pair.alignment.donor
-    about = {
+    about: dict[str, Any] = {
         "base": {"name": base.name, "sha256": content_hash(base)},
         "donor": {"name": donor.name, "sha256": content_hash(donor)},
         "recipe": {key: said for key, said in recipe.record().items() if key not in OF_A_RUN},
@@ -210,6 +210,7 @@ def plan_for(pair: Pair, recipe: Recipe, device: str = "cpu") -> Plan:
     tables = pair.tables()
     made = make_plan(pair.alignment, recipe.methods, tables, seed=recipe.seed, device=device)
     about["untrained"] = untrained(tables.untrained, pair.alignment)
+    about["kept_bos"] = pair.kept_bos.to_dict() if pair.kept_bos else None
     return replace(made, about=about, tokens=identities(base, donor))
 
 

@@ -77,7 +77,10 @@ class TokenizerPart(_Part):
         description="rows: as many as the donor stores, padding included, or no padding at all",
     )
     pad_to_multiple_of: int | None = Field(
-        default=None, gt=0, description="round the number of rows up to a multiple of this"
+        default=None,
+        gt=0,
+        le=1 << 20,
+        description="round the number of rows up to a multiple of this",
     )
     bos: Literal["donor", "keep"] = Field(
         default="donor",

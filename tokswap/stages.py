@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tokswap.checkpoint.leftovers import clear_leftovers
+from tokswap.checkpoint.licences import files_for_card
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.checkpoint.tables import load_table
 from tokswap.checkpoint.target import RECORD
@@ -37,6 +38,7 @@ def bring_base(pair: Pair, timed: Timed) -> None:
     """
     if pair.base.location.kind == "hub":
         timed("fetch", lambda: pair.base.files.fetch(needed_files(pair.base)))
+    timed("fetch", lambda: pair.donor.files.fetch(files_for_card(pair.donor)))
     for name in pair.layout.names:
         timed("align", partial(load_table, pair.base, name))
 

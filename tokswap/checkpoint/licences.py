@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from tokswap.checkpoint.source import Checkpoint
+from tokswap.checkpoint.target import RECORD
 
 LICENCE = re.compile(
     r"(licen[cs]e|notice|copying|use[_-]policy|acceptable[_-]use)\b.*|(licen[cs]e|notice)_.*", re.I
@@ -20,6 +21,11 @@ def licence_files(side: Checkpoint) -> list[str]:
     return sorted(name for name in side.files.names if LICENCE.fullmatch(name))
 
 
+def files_for_card(side: Checkpoint) -> list[str]:
+    """Name the files of a model that the model card of the output is made from."""
+    return [*licence_files(side), *({"README.md"} & side.files.names)]
+
+
 def donor_licences(base: Checkpoint, donor: Checkpoint) -> Mapping[str, Path]:
     """Find the donor's licence files that differ from the base's.
 
@@ -28,11 +34,13 @@ def donor_licences(base: Checkpoint, donor: Checkpoint) -> Mapping[str, Path]:
     """
     theirs = {base.files.path(name).read_bytes() for name in licence_files(base)}
     found: dict[str, Path] = {}
+    ours = RECORD in donor.files.names  # an output of this program, whose base is no donor
     for name in licence_files(donor):
         path = donor.files.path(name)
-        if path.read_bytes() in theirs:
+        if path.read_bytes() in theirs or (ours and ".donor" not in name):
             continue
-        free = (new for new in _names(name) if new not in {*base.files.names, *found})
+        names = [name] if ours else _names(name)
+        free = (new for new in names if new not in {*base.files.names, *found})
         found[next(free)] = path
     return found
 

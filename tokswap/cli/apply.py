@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tokswap.cli import show
-from tokswap.cli.options import Base, Device, Json, Quiet, Settings, Texts
+from tokswap.cli.options import Base, Device, DropTensor, Json, KeepTensor, Quiet, Settings, Texts
 from tokswap.cli.transplant import NoEval, NoVerify, Overwrite, eval_of, print_transplant
 
 
@@ -31,6 +31,8 @@ def apply_command(
         typer.Option(help="Type of the written vocabulary tensors. Default: as in the base."),
     ] = None,
     settings: Settings = None,
+    keep_tensor: KeepTensor = None,
+    drop_tensor: DropTensor = None,
     device: Device = None,
     text: Texts = None,
     overwrite: Overwrite = False,
@@ -57,6 +59,7 @@ def apply_command(
         out=out,
         dtype=dtype,
         device=device,
+        tensors={"keep": keep_tensor or [], "drop": drop_tensor or []},
         eval=eval_of(text, no_eval=no_eval),
         verify=False if no_verify else None,
     )

@@ -33,10 +33,16 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 KeepTensor = Annotated[
     list[str] | None,
     typer.Option(
-        "--keep-tensor", metavar="NAME", help="Carry this stored tensor as it is; repeatable."
+        "--keep-tensor",
+        metavar="NAME",
+        help="Carry as it is this tensor that nobody knows; repeatable.",
     ),
 ]
 DropTensor = Annotated[
     list[str] | None,
-    typer.Option("--drop-tensor", metavar="NAME", help="Leave this stored tensor out; repeatable."),
+    typer.Option(
+        "--drop-tensor",
+        metavar="NAME",
+        help="Leave out this tensor that the model does not load; repeatable.",
+    ),
 ]

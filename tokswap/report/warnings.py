@@ -22,6 +22,17 @@ def warnings_for(pair: Pair, recipe: Recipe) -> list[str]:
             f"the base begins each text with {base.strings[base.roles['bos']]} and the donor's "
             "tokenizer begins it with nothing; `--bos keep` adds the base's token to it"
         )
+    if pair.kept_bos:
+        files = " and ".join(sorted(pair.kept_bos.contents))
+        found.append(
+            f"{pair.kept_bos.token} begins texts as in the base (id {pair.kept_bos.id}); for that "
+            f"the donor's {files} were edited"
+        )
+    if not pair.layout.causal and "mask" in base.roles and "mask" not in donor.roles:
+        found.append(
+            f"the base fills in {base.strings[base.roles['mask']]} and the donor's tokenizer has "
+            "no such token: the result cannot be asked to"
+        )
     if recipe.method == "zero" and len(pair.alignment.missing):
         found.append("zero rows in the head have logit 0, which can outrank real tokens")
     methods = recipe.methods

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tokswap.errors import RecipeError
+from tokswap.vocabulary.special import read_object
 from tokswap.vocabulary.tokens import Vocabulary, build_tokenizer
 
 NAMES = ("<|begin_of_text|>", "<|bos|>")
@@ -190,6 +191,9 @@ def _beside(
     if "chat_template.jinja" in files:
         template = files["chat_template.jinja"].read_text(encoding="utf-8")
         contents["chat_template.jinja"] = _with_bos(template)
+    for name in files:
+        if name.endswith(".jinja") and "/" in name:
+            contents[name] = _with_bos(files[name].read_text(encoding="utf-8"))
     if "chat_template.json" in files:
         said = _read(files, "chat_template.json")
         said["chat_template"] = _with_bos(said.get("chat_template"))
@@ -210,10 +214,7 @@ def _with_bos(template: Any) -> Any:
 
 
 def _read(files: Mapping[str, Path], name: str) -> dict[str, Any]:
-    said: dict[str, Any] = (
-        json.loads(files[name].read_text(encoding="utf-8")) if name in files else {}
-    )
-    return said
+    return read_object(files[name]) if name in files else {}
 
 
 def _json(said: Mapping[str, Any]) -> str:

@@ -46,7 +46,7 @@ def read_roles(
     """
     roles: dict[str, int] = {}
     for file in ("tokenizer_config.json", "special_tokens_map.json"):
-        said = _read_object(files[file]) if file in files else {}
+        said = read_object(files[file]) if file in files else {}
         for role in ROLES:
             token = said.get(f"{role}_token")
             string = token.get("content") if isinstance(token, dict) else token
@@ -62,7 +62,12 @@ def read_roles(
     return roles
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a file that holds a JSON object.
+
+    Raises:
+        VocabularyError: If it does not.
+    """
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
