@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from families import build
 from transformers import AutoTokenizer, GenerationConfig
 
 from tokswap.beside import look_beside
@@ -285,3 +286,57 @@ def test_both_licences_lie_there_and_the_card_names_them(made: Made, tmp_path: P
     assert "license:" not in written.split("---")[1]
     swap(base, base, tmp_path / "same")
     assert "license: llama3.2\n" in (tmp_path / "same" / "README.md").read_text().split("---")[1]
+
+
+@pytest.fixture
+def roberta(tmp_path: Path) -> Path:
+    """An encoder that counts positions from its padding, with tiny-llama's tokenizer."""
+    folder = tmp_path / "roberta"
+    build("roberta", "RobertaForMaskedLM").save_pretrained(folder)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(BUNDLED_FOLDER / "tiny-llama" / file, folder)
+    return folder
+
+
+def test_padding_that_is_counted_from_stays_in_every_file(
+    roberta: Path, made: Made, tmp_path: Path
+) -> None:
+    (roberta / "generation_config.json").write_text('{"pad_token_id": 1, "max_length": 9}')
+    result = swap(roberta, made("donor", "tiny-mistral"), tmp_path / "out")
+    (told,) = [line for line in result.warnings if "pad_token_id" in line]
+    assert told.startswith("pad_token_id stays 1, for ")
+    for file in ("config.json", "generation_config.json"):
+        assert read(tmp_path / "out" / file)["pad_token_id"] == 1
+
+
+def test_an_encoder_is_loaded_as_one_and_gets_no_settings_of_generation(
+    roberta: Path, made: Made, tmp_path: Path
+) -> None:
+    donor = made("donor", "tiny-mistral", chat(TURNS.replace("MARK", "<|im_end|>")))
+    add_special(donor, "<|im_end|>")
+    swap(roberta, donor, tmp_path / "out")
+    assert not (tmp_path / "out" / "generation_config.json").exists()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "from transformers import AutoModelForMaskedLM, AutoTokenizer\n" in card
+    assert 'model = AutoModelForMaskedLM.from_pretrained("' in card
+    assert "CausalLM" not in card
+    t5 = tmp_path / "t5"
+    build("t5", "T5ForConditionalGeneration").save_pretrained(t5)
+    (t5 / "generation_config.json").unlink(missing_ok=True)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(BUNDLED_FOLDER / "tiny-llama" / file, t5)
+    swap(t5, donor, tmp_path / "second")
+    assert (tmp_path / "second" / "generation_config.json").exists()  # it writes text
+    assert "model = AutoModelForSeq2SeqLM." in (tmp_path / "second" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("file", ["processor_config.json", "chat_template.json"])
+def test_a_template_that_only_a_processor_reads_is_not_lost(
+    file: str, made: Made, tmp_path: Path
+) -> None:
+    donor = made("donor", "tiny-mistral", {file: {"chat_template": OF_MISTRAL}})
+    swap(made("base", "tiny-llama"), donor, tmp_path / "out")
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template == OF_MISTRAL
+    swap(donor, donor, tmp_path / "same")
+    assert (tmp_path / "same" / file).read_bytes() == (donor / file).read_bytes()
+    assert not (tmp_path / "same" / "chat_template.jinja").exists()

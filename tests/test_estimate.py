@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tokswap.errors import OutputError
+from tokswap.errors import EvaluationError, OutputError, RecipeError
 from tokswap.estimate import Disk, Estimate, Fetch, check_room
 from tokswap.methods import METHODS
 from tokswap.pipeline import transplant
@@ -15,6 +15,7 @@ from tokswap.preview import preview
 from tokswap.recipe import Recipe, make_recipe
 
 PLAN = "tokswap.plan"
+TURNS = "{% for m in messages %}{{ m.content }}<|pad|>{% endfor %}"  # it is of the base alone
 PAIRS = [("tiny-llama", "tiny-mistral"), ("tiny-mistral", "tiny-llama")]
 
 
@@ -77,6 +78,29 @@ def test_a_dry_run_refuses_what_the_run_would(tmp_path: Path) -> None:
     (tmp_path / "out" / "thesis").touch()
     with pytest.raises(OutputError, match="is no output of this program"):
         preview(asked)
+
+
+def test_a_dry_run_refuses_a_template_and_a_device_that_do_not_suit(tmp_path: Path) -> None:
+    (tmp_path / "own.jinja").write_text(TURNS)
+    odd = recipe(*PAIRS[0], tmp_path / "out", chat_template=str(tmp_path / "own.jinja"))
+    for run in (preview, transplant):
+        with pytest.raises(RecipeError, match=r"writes <\|pad\|>, which the donor's tokenizer"):
+            run(odd)
+        with pytest.raises(EvaluationError, match="device 'mps' cannot be used"):
+            run(recipe(*PAIRS[0], tmp_path / "out", device="mps"))
+    assert preview(odd, plan_only=True).warnings is not None
+
+
+def test_a_dry_run_accepts_what_the_run_does_and_tells_the_same(tmp_path: Path) -> None:
+    # More than the model has positions for; nothing is measured where only a plan is made.
+    wide = recipe(*PAIRS[0], tmp_path / "out", eval={"window": 100_000})
+    with pytest.raises(EvaluationError, match="window 100000 is longer"):
+        preview(wide)
+    assert preview(wide, plan_only=True).warnings == transplant(wide, plan_only=True).warnings
+    plain = recipe(*PAIRS[0], tmp_path / "second")
+    told = preview(plain).warnings
+    assert [line for line in told if "pad_token_id 6143" in line]
+    assert set(told) == set(transplant(plain).warnings)
 
 
 def test_leftovers_are_named_and_let_be(tmp_path: Path) -> None:

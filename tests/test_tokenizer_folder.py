@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 from tokenizers import Tokenizer
+from tokenizers.models import BPE
 from transformers.models.auto import tokenization_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from tokswap.checkpoint.fidelity import PROBE
 from tokswap.checkpoint.tokenizer_config import CLASS, NO_CODE
-from tokswap.tokenizer_folder import Settled, settle_files, write_tokenizer
+from tokswap.tokenizer_folder import Settled, settle_files, try_loader, write_tokenizer
 
 DOCS = Path(__file__).parents[1] / "docs" / "tokenizers.md"
 LENGTH = {"model_max_length": 1000000000000000019884624838656}  # that of all these donors
@@ -252,3 +253,13 @@ def test_a_config_that_transformers_refuses_leaves_the_faithful_class(small) -> 
     assert one.fault is not None
     assert one.fault.startswith("AutoTokenizer cannot read")
     assert one.line("x") == 'PreTrainedTokenizerFast.from_pretrained("x")'
+
+
+def test_where_it_was_tried_is_no_part_of_what_is_told(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    class_name, fault = try_loader(tmp_path, "auto", Tokenizer(BPE()), [])
+    assert class_name is None
+    assert fault is not None
+    assert "the folder" in fault
+    assert str(tmp_path) not in fault

@@ -10,6 +10,8 @@ from typing import Any
 
 from tokswap.checkpoint.chat_template import (
     DEFAULT,
+    FILE,
+    FOLDER,
     copy_folder,
     place_templates,
     read_template_file,
@@ -88,6 +90,12 @@ def _patch(pair: Pair, settings: dict[str, dict[str, Any] | None]) -> list[str]:
             continue
         said = _config(pair) if name == "config.json" else pair.base.read_json(name)
         settings[name], lost = patch_settings(said, pair.alignment)
+        if pair.layout.counts_from_pad and not _own(pair):
+            # Of config.json the number is set, and told of, together with the sizes.
+            lost = [line for line in lost if not line.startswith("pad_token_id ")]
+            pad = _kept_pad(pair)
+            if name != "config.json" and pad is not None and said.get("pad_token_id") is not None:
+                settings[name] = {**(settings[name] or {}), "pad_token_id": pad}
         padded = _pad_by_eos(pair, said, settings[name] or {})
         for line in lost:
             if line.partition(" ")[0] not in padded:
@@ -107,14 +115,22 @@ def _pad_by_eos(pair: Pair, old: Mapping[str, Any], new: Mapping[str, Any]) -> s
     """
     eos = pair.donor.vocabulary.roles.get("eos")
     keys: set[str] = set()
+    ends = {"pad_token_id", "decoder_start_token_id"}
+    ends -= {"pad_token_id"} if pair.layout.counts_from_pad else set()  # it stays
     if eos is None or pair.layout.causal or _own(pair):
         return keys
     for before, after in zip(levels(old), levels(new), strict=False):
-        for key in ("pad_token_id", "decoder_start_token_id"):
+        for key in ends:
             if isinstance(after, dict) and before.get(key) is not None and after.get(key) is None:
                 after[key] = eos
                 keys.add(key)
     return keys
+
+
+def _kept_pad(pair: Pair) -> int | None:
+    """Find the padding of a model that counts more than tokens by it: its number stays."""
+    found = (level.get("pad_token_id") for level in levels(_config(pair)))
+    return next((number for number in found if number is not None), None)
 
 
 def _with_ends(
@@ -123,7 +139,7 @@ def _with_ends(
     """Let generation end where the chat template ends a turn.
 
     Where there is no generation_config.json, transformers makes one from config.json; it is
-    written only where that would not end.
+    written only where that would not end, and for models that generate.
     """
     if not ends:
         return {}
@@ -135,14 +151,26 @@ def _with_ends(
     name = "generation_config.json"
     said = settings.get(name)
     if said is None:
+        if not _generates(pair):
+            return changed
         text = next((v for k in ("text_config",) if isinstance(v := config.get(k), dict)), {})
         keys = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
         found = {key: config.get(key, text.get(key)) for key in keys}
+        if pair.layout.counts_from_pad and not _own(pair):
+            found["pad_token_id"] = _kept_pad(pair)
         said = {key: value for key, value in found.items() if value is not None}
         if add_ends(said, ends, eos) == said:
             return changed
     changed[name] = add_ends(said, ends, eos)
     return changed
+
+
+def _generates(pair: Pair) -> bool:
+    """Tell whether the model writes text: decoders do, alone or behind an encoder; encoders not."""
+    import transformers
+
+    kind = getattr(transformers, pair.layout.model_class or "", None)
+    return pair.layout.causal or (kind is not None and bool(kind.can_generate()))
 
 
 def _chat(pair: Pair, recipe: Recipe) -> tuple[Mapping[str, str], list[int], list[str]]:
@@ -218,6 +246,10 @@ def write_chat(folder: Path, pair: Pair, recipe: Recipe, beside: Beside) -> dict
     """
     if recipe.chat_template == "donor" or beside.templates == read_templates(pair.donor.files):
         copy_folder(pair.donor.files, folder)
+        # A processor's template would not come along: the processor's files are the base's.
+        same = _own(pair) and beside.templates == read_templates(pair.base.files)
+        if beside.templates and not same and not _holds_chat(folder):
+            place_templates(folder, beside.templates)
         return {}
     config = place_templates(folder, beside.templates)
     if config is not None:
@@ -226,6 +258,14 @@ def write_chat(folder: Path, pair: Pair, recipe: Recipe, beside: Beside) -> dict
         return {}
     text = beside.templates[DEFAULT].encode()
     return {Path(recipe.chat_template).name: hashlib.sha256(text).hexdigest()}
+
+
+def _holds_chat(folder: Path) -> bool:
+    """Tell whether a folder holds a chat template where a tokenizer looks for one."""
+    settings = folder / "tokenizer_config.json"
+    said = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+    places = folder / FILE, folder / FOLDER
+    return any(place.exists() for place in places) or bool(said.get("chat_template"))
 
 
 def write_licences(folder: Path, pair: Pair) -> None:

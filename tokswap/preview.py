@@ -4,16 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tokswap.beside import look_beside
 from tokswap.checkpoint.leftovers import leftovers
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.checkpoint.target import check_target
 from tokswap.estimate import Disk, Estimate, estimate
-from tokswap.evaluation.measure import settle_window
+from tokswap.evaluation.measure import pick_device, settle_window
 from tokswap.pair import open_pair
 from tokswap.pipeline import default_out
 from tokswap.recipe import Recipe
 from tokswap.report.warnings import warnings_for
-from tokswap.stages import check_texts
+from tokswap.stages import check_texts, is_measurable
+from tokswap.tokenizer_folder import settle
 
 
 @dataclass(frozen=True)
@@ -77,19 +79,22 @@ def preview(recipe: Recipe, *, overwrite: bool = False, plan_only: bool = False)
     Raises:
         TokswapError: If the transplant would be refused.
     """
+    pick_device(recipe.device)
     target = Path(recipe.out or default_out(recipe)).expanduser()
     sources = [Checkpoint.open(recipe.base_model), Checkpoint.open(recipe.donor)]
     check_target(target, sources, overwrite=overwrite)
     check_texts(recipe, target)
+    measured = not plan_only and is_measurable(recipe, sources[0])
     pair = open_pair(recipe)
-    if recipe.eval is not None:
-        settle_window([pair.base], recipe.eval.window, recipe.eval.stride)
     expected = estimate(pair, recipe, plan_only=plan_only)
+    notes = [] if plan_only else [*look_beside(pair, recipe).notes, *settle(pair).notes()]
+    if measured and pair.layout.causal and recipe.eval is not None:
+        settle_window([pair.base], recipe.eval.window, recipe.eval.stride)
     return Preview(
         out=target,
         recipe=recipe,
         estimate=expected,
         disks=tuple(expected.disks(target)),
         leftovers=tuple(leftovers(target)),
-        warnings=tuple(warnings_for(pair, recipe)),
+        warnings=tuple(dict.fromkeys([*warnings_for(pair, recipe), *notes])),
     )

@@ -182,7 +182,8 @@ def try_loader(
     try:
         loaded = load_tokenizer(folder, loader)
     except Exception as error:  # transformers has no common kind for what does not load
-        reason = " ".join(str(error).split())[:300]
+        # Where it was tried is no part of the record: that would be another place each time.
+        reason = " ".join(str(error).replace(str(folder), "the folder").split())[:300]
         return None, f"AutoTokenizer cannot read the donor's tokenizer beside this base: {reason}"
     return type(loaded).__name__, next(tokenizer_faults(written, loaded, tokens), None)
 

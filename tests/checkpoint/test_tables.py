@@ -67,3 +67,11 @@ def test_every_ordinary_token_has_a_row(
     message = f"has {beyond} tokens without a row, for embed has {rows} rows; give the tokenizer"
     with pytest.raises(CheckpointError, match=message):
         check_tokens(found, "embed")
+
+
+def test_tokens_may_be_counted_by_another_dimension(checkpoint: Build) -> None:
+    table = torch.ones(3, 14)
+    assert torch.equal(load_table(checkpoint(**files(table)), "embed", axis=1), table)
+    table[0, 4] = float("nan")
+    with pytest.raises(CheckpointError, match=r"in 1 of 12 tokens' rows: 4 \('e'\); "):
+        load_table(checkpoint(**files(table)), "embed", axis=1)

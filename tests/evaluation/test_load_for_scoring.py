@@ -4,9 +4,18 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from transformers import GPT2Config, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    BartConfig,
+    BertConfig,
+    GPT2Config,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PretrainedConfig,
+    RobertaConfig,
+)
 
 from tokswap.errors import EvaluationError
 from tokswap.evaluation.load import default_window, load_for_scoring, position_limit
@@ -106,3 +115,45 @@ def test_the_window_follows_the_positions() -> None:
     assert default_window(LlamaConfig(max_position_embeddings=8192)) == (1024, 512)
     assert default_window(SimpleNamespace()) == (1024, 512)
     assert position_limit(SimpleNamespace()) is None
+
+
+def saved(config: PretrainedConfig, kind: str, tokenizer: Tokenizer, folder: Path) -> Path:
+    getattr(transformers, kind)(config).save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+SMALL = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+         "num_attention_heads": 2, "max_position_embeddings": 32}  # fmt: skip
+SMALL_BART = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "decoder_ffn_dim": 16,
+              "encoder_ffn_dim": 16}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"),
+    [
+        (RobertaConfig(**SMALL), "RobertaForMaskedLM"),
+        (RobertaConfig(**SMALL), "RobertaModel"),
+        (LlamaConfig(**SMALL, tie_word_embeddings=True), "LlamaForSequenceClassification"),
+        (BartConfig(**SMALL_BART), "BartForConditionalGeneration"),
+    ],
+)
+def test_what_predicts_no_next_token_is_refused(
+    config: PretrainedConfig, kind: str, byte_level: Tokenizer, tmp_path: Path
+) -> None:
+    config.vocab_size = byte_level.get_vocab_size()
+    with pytest.raises(EvaluationError, match=f"holds a {kind}, which predicts no next token"):
+        load_for_scoring(saved(config, kind, byte_level, tmp_path))
+
+
+def test_encoders_that_were_made_decoders_and_unknown_names_load(
+    byte_level: Tokenizer, tmp_path: Path
+) -> None:
+    config = BertConfig(**SMALL, is_decoder=True, vocab_size=byte_level.get_vocab_size())
+    folder = saved(config, "BertLMHeadModel", byte_level, tmp_path)
+    path = folder / "config.json"
+    said = json.loads(path.read_text("utf-8"))
+    assert said["architectures"] == ["BertLMHeadModel"]
+    for named in (["BertLMHeadModel"], ["LLaMAForCausalLM"], [], None):
+        path.write_text(json.dumps(said | {"architectures": named}), encoding="utf-8")
+        load_for_scoring(folder)

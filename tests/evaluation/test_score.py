@@ -315,3 +315,13 @@ def test_a_text_without_text_is_refused(
 ) -> None:
     with pytest.raises(EvaluationError, match="empty gives tiny nothing to score; give a text"):
         score(Uniform(512), byte_level, text_of(SHORT), text_of(*documents, name="empty"))
+
+
+def test_a_model_that_fails_is_told_in_a_sentence(byte_level: Tokenizer, text_of: Make) -> None:
+    class Short(Uniform):
+        def forward(self, input_ids: torch.Tensor) -> SimpleNamespace:
+            raise IndexError("index out of\n range")
+
+    model = Short(byte_level.get_vocab_size())
+    with pytest.raises(EvaluationError, match=r"tokens \(index out of range\); give a shorter"):
+        score(model, byte_level, text_of("some text to be read"))

@@ -35,23 +35,28 @@ def check_tokens(checkpoint: Checkpoint, name: str) -> None:
         )
 
 
-def load_table(checkpoint: Checkpoint, name: str) -> "Tensor":
+def load_table(checkpoint: Checkpoint, name: str, axis: int = 0) -> "Tensor":
     """Load a vocabulary tensor and check that the rows of all tokens hold numbers.
 
     Rows without a token are let be: no new row is made of them.
 
     Args:
         checkpoint: Where it is stored.
-        name: Its stored name; a float tensor with one row for each token.
+        name: Its stored name; a tensor with one entry for each token.
+        axis: The dimension that counts the tokens.
+
+    Returns:
+        The tensor as it is stored.
 
     Raises:
         CheckpointError: If a token's row holds NaN or an infinite number; the message names some.
     """
     table = checkpoint.load(name)
-    tokens = min(len(table), len(checkpoint.vocabulary))
+    entries = table.movedim(axis, 0)
+    tokens = min(len(entries), len(checkpoint.vocabulary))
     bad: list[int] = []
     for start in range(0, tokens, ROWS_AT_ONCE):
-        rows = table[start : min(start + ROWS_AT_ONCE, tokens)]
+        rows = entries[start : min(start + ROWS_AT_ONCE, tokens)]
         finite = rows.isfinite().reshape(len(rows), -1).all(dim=1)
         bad += [start + int(place) for place in (~finite).nonzero()[:, 0]]
     if bad:

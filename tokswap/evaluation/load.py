@@ -33,10 +33,11 @@ def load_for_scoring(
         The model, set to evaluation, and the tokenizer, which neither truncates nor pads.
 
     Raises:
-        EvaluationError: If the folder does not load, or lacks weights that the model needs, or the
-            device is not there.
+        EvaluationError: If the folder does not load, lacks weights that the model needs or holds
+            another kind of model, or the device is not there.
     """
     tokenizer = _tokenizer(folder)
+    _refuse_other_kinds(folder)
     place = _device(device)
     quantised = _is_quantised(folder)
     # Kernels for quantised weights know the model's own type only, and put it where it stays.
@@ -129,12 +130,54 @@ def position_limit(config: Any) -> int | None:
     return None
 
 
-def _is_quantised(folder: Path) -> bool:
+def _refuse_other_kinds(folder: Path) -> None:
+    """Refuse encoders, encoder-decoders and classifiers, of which transformers loads a part.
+
+    The part is called a causal language model, and its figures mean nothing. What transformers
+    does not know by name, or has no architecture, is let be.
+
+    Raises:
+        EvaluationError: If the folder holds one.
+    """
+    import transformers
+    from transformers.models.auto import modeling_auto
+
+    said = _said(folder)
+    named = said.get("architectures")
+    name = named[0] if isinstance(named, list) and named else None
+    if not isinstance(name, str) or not hasattr(transformers, name):
+        return
+
+    def of(kind: str) -> dict[str, Any]:
+        return dict(getattr(modeling_auto, f"MODEL_FOR_{kind}_MAPPING_NAMES"))
+
+    def names(kind: str) -> set[str]:
+        found = of(kind).values()
+        return {n for entry in found for n in ([entry] if isinstance(entry, str) else entry)}
+
+    if name in names("CAUSAL_LM"):
+        return
+    if (
+        said.get("model_type") in {**of("MASKED_LM"), **of("SEQ_TO_SEQ_CAUSAL_LM")}
+        or said.get("is_encoder_decoder")
+        or any(name in names(f"{kind}_CLASSIFICATION") for kind in ("SEQUENCE", "TOKEN"))
+    ):
+        raise EvaluationError(
+            f"{folder} holds a {name}, which predicts no next token, so it has no bits per byte; "
+            "give a causal language model"
+        )
+
+
+def _said(folder: Path) -> dict[str, Any]:
     try:
         said = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):  # which transformers tells in its own words
-        return False
-    return isinstance(said, dict) and quantisation(said) is not None
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _is_quantised(folder: Path) -> bool:
+    return quantisation(_said(folder)) is not None
 
 
 def _tokenizer(folder: Path) -> Tokenizer:

@@ -64,7 +64,8 @@ def score_model(  # noqa: PLR0913 - one measurement has that many settings
 
     Raises:
         EvaluationError: If the window does not fit the model, a text has nothing to score, the
-            tokenizer gives ids that the model has no rows for, or losses are not finite.
+            tokenizer gives ids that the model has no rows for, the model cannot be run, or losses
+            are not finite.
     """
     config = getattr(model, "config", None)
     limit = None if config is None else position_limit(config)
@@ -94,7 +95,7 @@ def score_model(  # noqa: PLR0913 - one measurement has that many settings
 
     with progress.bar(f"scoring {name}", _total_size(texts)) as advance:
         for batch in batches(windows(advance), size):
-            nats = losses.of([cut for _, cut in batch])
+            nats = _run(losses, [cut for _, cut in batch], name)
             for (owner, cut), row in zip(batch, nats.sum(dim=1).tolist(), strict=True):
                 counts[owner].add(cut.targets, row, unk_id)
             if groups is not None:
@@ -150,6 +151,24 @@ def check_window(limit: int | None, name: str, window: int, stride: int) -> None
             f"window {window} is longer than the {limit} positions of {name}; "
             f"give {limit} or fewer tokens"
         )
+
+
+def _run(losses: Losses, batch: list[Window], name: str) -> Tensor:
+    """Run the model once; what goes wrong in there is told in a sentence.
+
+    Raises:
+        EvaluationError: If the model cannot be run, or its losses cannot be used.
+    """
+    try:
+        return losses.of(batch)
+    except EvaluationError:
+        raise
+    except Exception as error:  # each architecture fails by exceptions of its own
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise EvaluationError(
+            f"{name} cannot be run on {len(batch)} windows of {len(batch[0].inputs)} tokens "
+            f"({reason}); give a shorter window, or another model or device"
+        ) from error
 
 
 def _groups(

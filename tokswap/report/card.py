@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from tokswap.checkpoint.classes import AUTO_CLASSES, gives
 from tokswap.checkpoint.licences import LICENCE, licence_files, stated_licence
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.methods import METHODS
@@ -49,7 +50,7 @@ The body of `{base.name}` with the tokenizer of `{donor.name}`, made without tra
 | said by the user | {counts["overridden"]:,} |
 | ids without a token | {counts["unused"]:,} |
 {_figures(record.get("figures"))}
-{_loading(record.get("tokenizer") or {})}
+{_loading(record.get("tokenizer") or {}, model_loader(path.parent, pair))}
 The recipe:
 
 ```yaml
@@ -80,16 +81,32 @@ def _licences(folder: Path, pair: Pair) -> str:
     return "\n".join(lines)
 
 
-def _loading(tokenizer: Mapping[str, Any]) -> str:
+def model_loader(folder: Path, pair: Pair) -> str | None:
+    """Name what loads the model of an output folder: the first Auto class that gives its class.
+
+    Returns:
+        The name; that of the class itself where no Auto class gives it, None where nothing does.
+    """
+    if not pair.layout.model_class:
+        return None
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    kind = getattr(transformers, pair.layout.model_class)
+    found = (auto for auto in AUTO_CLASSES if gives(auto, config, kind))
+    return next(found, pair.layout.model_class)
+
+
+def _loading(tokenizer: Mapping[str, Any], model: str | None) -> str:
     """Show how to load the model and the tokenizer, and what was done so that it loads."""
     line = tokenizer.get("load", 'AutoTokenizer.from_pretrained("path/to/this/folder")')
     maker = line.replace("(", ".").partition(".")[0]
     lines = [
         "```python",
-        f"from transformers import AutoModelForCausalLM, {maker}",
+        f"from transformers import {', '.join(filter(None, (model, maker)))}",
         "",
         f"tokenizer = {line}",
-        'model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")',
+        *([f'model = {model}.from_pretrained("path/to/this/folder")'] if model else []),
         "```",
         "",
     ]
