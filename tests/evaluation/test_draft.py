@@ -140,3 +140,16 @@ def test_what_was_asked_for_is_checked(settings: dict[str, Any], message: str) -
 def test_a_misspelt_name(pair: tuple[str, str]) -> None:
     with pytest.raises(NameUnknownError, match="did you mean 'tiny-llama'"):
         check(*pair)
+
+
+def test_what_predicts_no_next_token_neither_drafts_nor_is_drafted_for(tmp_path: Path) -> None:
+    for name, model in (("t5", "T5ForConditionalGeneration"), ("bert", "BertForMaskedLM")):
+        folder = tmp_path / name
+        shutil.copytree(BUNDLED_FOLDER / "tiny-llama", folder)
+        config = {"model_type": name, "architectures": [model], "vocab_size": 6144}
+        config |= {"is_encoder_decoder": True} if name == "t5" else {}
+        (folder / "config.json").write_text(json.dumps(config))
+        for pair in ((str(folder), "tiny-llama"), ("tiny-llama", str(folder))):
+            found = check(*pair, measure=False)
+            assert not any(verdict.yes for verdict in found.verdicts)
+            assert f"is a {model}, which predicts no next token" in found.verdicts[0].reason

@@ -11,7 +11,7 @@ from tokswap.evaluation.acceptance import Acceptance, cut_prompts, measure_accep
 from tokswap.evaluation.draft_llama_cpp import llama_cpp_rules
 from tokswap.evaluation.draft_rules import Verdict, transformers_rules, vllm_rules
 from tokswap.evaluation.draft_tokens import Difference, Side, compare, open_side
-from tokswap.evaluation.load import load_for_scoring, position_limit
+from tokswap.evaluation.load import load_for_scoring, other_kind, position_limit
 from tokswap.evaluation.measure import SAMPLE, local_folder, pick_device
 from tokswap.evaluation.texts import file_text
 from tokswap.progress import note
@@ -108,6 +108,7 @@ def check(
     found = compare(*sides)
     verdicts = [*transformers_rules(*sides, found), *vllm_rules(*sides, found)]
     verdicts.append(llama_cpp_rules(*sides))
+    verdicts = _of_decoders(verdicts, checkpoints)
     way = next((verdict.engine for verdict in verdicts[:2] if verdict.yes), None)
     acceptance, unmeasured = None, "not asked for"
     if measure and way is None:
@@ -153,6 +154,29 @@ def check(
         unmeasured=unmeasured,
         text=source.name,
     )
+
+
+def _of_decoders(verdicts: Sequence[Verdict], checkpoints: Sequence[Checkpoint]) -> list[Verdict]:
+    """Turn to no what is said of models that predict no next token.
+
+    Two encoder-decoders may draft for each other, in transformers alone.
+    """
+    kinds = {side.name: kind for side in checkpoints if (kind := other_kind(side.config))}
+    pair = all(side.config.get("is_encoder_decoder") for side in checkpoints)
+    if not kinds:
+        return list(verdicts)
+    reason = " and ".join(f"{name} is a {kind}" for name, kind in kinds.items())
+    return [
+        verdict
+        if pair and verdict.engine.startswith("transformers")
+        else replace(
+            verdict,
+            yes=False,
+            reason=f"{reason}, which predicts no next token",
+            advice="give two causal language models",
+        )
+        for verdict in verdicts
+    ]
 
 
 def _check_positions(side: Side, tokens: int, draft_tokens: int) -> None:

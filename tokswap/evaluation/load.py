@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -131,22 +131,37 @@ def position_limit(config: Any) -> int | None:
 
 
 def _refuse_other_kinds(folder: Path) -> None:
-    """Refuse encoders, encoder-decoders and classifiers, of which transformers loads a part.
-
-    The part is called a causal language model, and its figures mean nothing. What transformers
-    does not know by name, or has no architecture, is let be.
+    """Refuse what predicts no next token.
 
     Raises:
-        EvaluationError: If the folder holds one.
+        EvaluationError: If the folder holds such a model.
+    """
+    if kind := other_kind(_said(folder)):
+        raise EvaluationError(
+            f"{folder} holds a {kind}, which predicts no next token, so it has no bits per byte; "
+            "give a causal language model"
+        )
+
+
+def other_kind(config: Mapping[str, Any]) -> str | None:
+    """Tell whether a model is an encoder, an encoder-decoder or a classifier.
+
+    transformers loads a part of these as a causal language model, whose figures mean nothing. What
+    it does not know by name, or has no architecture, is let be.
+
+    Args:
+        config: The parsed config.json.
+
+    Returns:
+        The model's class, or None for one that predicts the next token.
     """
     import transformers
     from transformers.models.auto import modeling_auto
 
-    said = _said(folder)
-    named = said.get("architectures")
+    named = config.get("architectures")
     name = named[0] if isinstance(named, list) and named else None
     if not isinstance(name, str) or not hasattr(transformers, name):
-        return
+        return None
 
     def of(kind: str) -> dict[str, Any]:
         return dict(getattr(modeling_auto, f"MODEL_FOR_{kind}_MAPPING_NAMES"))
@@ -156,16 +171,13 @@ def _refuse_other_kinds(folder: Path) -> None:
         return {n for entry in found for n in ([entry] if isinstance(entry, str) else entry)}
 
     if name in names("CAUSAL_LM"):
-        return
-    if (
-        said.get("model_type") in {**of("MASKED_LM"), **of("SEQ_TO_SEQ_CAUSAL_LM")}
-        or said.get("is_encoder_decoder")
+        return None
+    other = (
+        config.get("model_type") in {**of("MASKED_LM"), **of("SEQ_TO_SEQ_CAUSAL_LM")}
+        or config.get("is_encoder_decoder")
         or any(name in names(f"{kind}_CLASSIFICATION") for kind in ("SEQUENCE", "TOKEN"))
-    ):
-        raise EvaluationError(
-            f"{folder} holds a {name}, which predicts no next token, so it has no bits per byte; "
-            "give a causal language model"
-        )
+    )
+    return name if other else None
 
 
 def _said(folder: Path) -> dict[str, Any]:
