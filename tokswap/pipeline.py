@@ -169,6 +169,7 @@ def carry_out(
                     look = partial(look_again, folder, pair, recipe, tokenizer, process)
                     record["verified"], not_run = clock.time("verify", look)
                     warnings += _told(not_run)
+                record["notes"] = list(warnings)
                 record["files"] = sorted({path.name for path in folder.iterdir()} | {RECORD, CARD})
                 write_json(folder / RECORD, record)
                 write_card(folder / CARD, record, pair)

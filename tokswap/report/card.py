@@ -1,6 +1,6 @@
 """The model card of an output folder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ The body of `{base.name}` with the tokenizer of `{donor.name}`, made without tra
 | special tokens without one | {counts["special_unmatched"]:,} |
 | said by the user | {counts["overridden"]:,} |
 | ids without a token | {counts["unused"]:,} |
-{_figures(record.get("figures"))}
+{_figures(record.get("figures"))}{_notes(record.get("notes") or [])}
 {_loading(record.get("tokenizer") or {}, model_loader(path.parent, pair))}
 The recipe:
 
@@ -63,6 +63,11 @@ The recipe:
 inspect --plan . --token TEXT`).
 """
     path.write_text(text, encoding="utf-8")
+
+
+def _notes(notes: Sequence[str]) -> str:
+    """List what was told of this transplant."""
+    return "\nWhat to know of it:\n\n" + "".join(f"- {line}\n" for line in notes) if notes else ""
 
 
 def _licences(folder: Path, pair: Pair) -> str:
