@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from tokswap.checkpoint.header import DTYPE_BITS
 from tokswap.errors import EvaluationError, OutputError, RecipeError
-from tokswap.estimate import Disk, Estimate, Fetch, check_room
+from tokswap.estimate import RUNTIME, Disk, Estimate, Fetch, check_room
 from tokswap.methods import METHODS
 from tokswap.pipeline import transplant
 from tokswap.preview import preview
@@ -160,3 +161,22 @@ def test_the_estimate_is_json(tmp_path: Path) -> None:
         "model.embed_tokens.weight",
         "lm_head.weight",
     }
+
+
+def test_writing_takes_the_memory_of_blocks_not_of_tables(tmp_path: Path) -> None:
+    def writing(rows: int, **settings: object) -> tuple[int, Estimate]:
+        settings |= {"tokenizer": {"pad_to_multiple_of": rows}}
+        found = preview(recipe(*PAIRS[0], tmp_path / "out", **settings)).estimate
+        # Without the plan, which does grow with the rows.
+        return found.memory["write"] - found.writes["plan"], found
+
+    block = 8192 * 128
+    few, _ = writing(10_000)
+    many, found = writing(200_000)
+    assert few == many
+    (width,) = {DTYPE_BITS[table.dtype] // 8 for table in found.tables}
+    assert many - RUNTIME == 4 * block * width
+    # In another type the old table is held too, and all is computed in the wider of the two.
+    wide, found = writing(200_000, dtype="float64")
+    assert wide - RUNTIME == (4 * block + 6144 * 128) * 8
+    assert wide - RUNTIME < min(table.bytes for table in found.tables) / 2

@@ -283,7 +283,6 @@ def _memory(
 ) -> dict[str, int]:
     """Bytes at the peak of each stage, about; files that are read in place are not counted."""
     base = pair.base
-    largest = max(tables, key=lambda table: table.bytes)
     width = base.info(pair.layout.input).shape[1]
     anchors, missing = len(pair.alignment.anchors), len(pair.alignment.missing)
     plan = RUNTIME + 2 * _plan_bytes(pair, recipe)
@@ -297,8 +296,7 @@ def _memory(
     found = {"plan": plan}
     if plan_only:
         return found
-    block = largest.bytes * min(ROWS_AT_ONCE, largest.shape[0]) // max(largest.shape[0], 1)
-    found["write"] = RUNTIME + _plan_bytes(pair, recipe) + largest.old_bytes + largest.bytes + block
+    found["write"] = RUNTIME + _plan_bytes(pair, recipe) + max(_writing(pair, tables), default=0)
     weights = _weights(base) + sum(table.bytes - table.old_bytes for table in tables)
     if recipe.verify:
         found["verify"] = 2 * RUNTIME + weights
@@ -310,3 +308,21 @@ def _memory(
         )
         found["evaluate"] = RUNTIME + WORK + 4 * elements
     return found
+
+
+def _writing(pair: Pair, tables: tuple[Table, ...]) -> Iterator[int]:
+    """Bytes that each table needs while it is written, block by block."""
+    for tensor, table in zip(pair.layout.tensors, tables, strict=True):
+        stored = pair.base.info(table.name).dtype
+        bits = max(DTYPE_BITS[stored], DTYPE_BITS[table.dtype])
+        if {stored, table.dtype} == {"F16", "BF16"}:
+            bits = DTYPE_BITS["F32"]  # which holds both
+        rows = max(table.shape[tensor.axis], 1)
+        numbers = math.prod(table.shape)
+        # The block, the one before it, the rows that are copied into it and those looked at.
+        needed = 4 * (numbers * min(ROWS_AT_ONCE, rows) // rows) * bits // 8
+        if stored != table.dtype or pair.base.parts(table.name):
+            needed += math.prod(table.old_shape) * bits // 8  # else it is read in place
+        if tensor.axis:
+            needed += 2 * table.bytes  # it is put together, and turned
+        yield needed
