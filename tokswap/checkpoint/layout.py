@@ -91,12 +91,6 @@ def find_layout(
     draft = find_draft(checkpoint)
     apart = draft.names if draft else ()
     skeleton = read_skeleton(checkpoint)
-    for name in sorted(drop):
-        if skeleton.module_names.get(checkpoint.plain_name(name)) in skeleton.shapes:
-            raise CheckpointError(
-                f"{checkpoint.name}: {name} is a part of {skeleton.class_name}, which would get "
-                "random numbers for it; drop only what the model does not load"
-            )
     found = {tensor.name: tensor for tensor in _own_tensors(checkpoint, skeleton, apart)}
     first = next(iter(found.values()))
     head = next((t for t in _of(skeleton, skeleton.output, found) if t.role == "output"), first)
@@ -106,6 +100,12 @@ def find_layout(
             f"{checkpoint.name}: {name} is a table that every transplant replaces; name other "
             "tensors to keep or drop"
         )
+    for name in sorted(drop):
+        if skeleton.module_names.get(checkpoint.plain_name(name)) in skeleton.shapes:
+            raise CheckpointError(
+                f"{checkpoint.name}: {name} is a part of {skeleton.class_name}, which would get "
+                "random numbers for it; drop only what the model does not load"
+            )
     if not tables_only:
         for tensor in copies(checkpoint, skeleton, first, head):
             found.setdefault(tensor.name, tensor)
