@@ -38,7 +38,8 @@ def bring_base(pair: Pair, timed: Timed) -> None:
     """
     if pair.base.location.kind == "hub":
         timed("fetch", lambda: pair.base.files.fetch(needed_files(pair.base)))
-    timed("fetch", lambda: pair.donor.files.fetch(files_for_card(pair.donor)))
+    if pair.donor.location.kind == "hub":
+        timed("fetch", lambda: pair.donor.files.fetch(files_for_card(pair.donor)))
     for tensor in pair.layout.tensors:
         timed("align", partial(load_table, pair.base, tensor.name, tensor.axis))
 
