@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tokswap.checkpoint.files import is_tokenizer_file
-from tokswap.checkpoint.header import DTYPE_BITS
+from tokswap.checkpoint.header import DTYPE_BITS, written_type
 from tokswap.checkpoint.licences import files_for_card
 from tokswap.checkpoint.parts import bytes_to_fetch
 from tokswap.checkpoint.source import Checkpoint
@@ -21,7 +21,6 @@ from tokswap.recipe import Recipe
 from tokswap.report.record import counts
 from tokswap.solvers.sparse import ROWS_AT_ONCE
 
-DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 RUNTIME = 500 << 20
 """Memory of a process that has imported torch and transformers, about."""
 WORK = 256 << 20
@@ -173,7 +172,7 @@ def estimate(pair: Pair, recipe: Recipe, *, plan_only: bool = False) -> Estimate
         fetches=tuple(fetch for fetch in _fetches(pair, plan_only) if fetch.bytes),
         counts=counts(pair.alignment),
         tables=tables,
-        memory=_memory(pair, recipe, tables, plan_only),
+        memory=_memory(pair, recipe, tables, plan, plan_only=plan_only),
         writes={"plan": plan, "record": REPORTS} if plan_only else _writes(pair, tables, plan),
     )
 
@@ -197,7 +196,7 @@ def check_room(expected: Estimate, target: Path) -> None:
 def _tables(pair: Pair, recipe: Recipe) -> Iterator[Table]:
     for tensor in pair.layout.tensors:
         info, axis = pair.base.info(tensor.name), tensor.axis
-        dtype = DTYPES.get(recipe.dtype or "", info.dtype)
+        dtype = written_type(info.dtype, recipe.dtype)
         shape = (*info.shape[:axis], pair.alignment.rows, *info.shape[axis + 1 :])
         size = math.prod(shape) * DTYPE_BITS[dtype] // 8
         stored = [pair.base.stored_info(part) for part in pair.base.stored_names(tensor.name)]
@@ -279,24 +278,24 @@ def _plan_bytes(pair: Pair, recipe: Recipe) -> int:
 
 
 def _memory(
-    pair: Pair, recipe: Recipe, tables: tuple[Table, ...], plan_only: bool
+    pair: Pair, recipe: Recipe, tables: tuple[Table, ...], plan: int, *, plan_only: bool
 ) -> dict[str, int]:
     """Bytes at the peak of each stage, about; files that are read in place are not counted."""
     base = pair.base
     width = base.info(pair.layout.input).shape[1]
     anchors, missing = len(pair.alignment.anchors), len(pair.alignment.missing)
-    plan = RUNTIME + 2 * _plan_bytes(pair, recipe)
+    planning = RUNTIME + 2 * plan
     if pair.donor_layout:
         donor_width = pair.donor.info(pair.donor_layout.input).shape[1]
         # The anchors' rows as they are, off their mean, at unit norm; the missing ones' twice.
-        plan += 4 * (3 * anchors + 2 * missing) * donor_width + 4 * anchors * width + WORK
+        planning += 4 * (3 * anchors + 2 * missing) * donor_width + 4 * anchors * width + WORK
     elif recipe.method == "normal":
         # The covariance and its eigenvectors, the samples, all in float64.
-        plan += 8 * (4 * width + len(pair.alignment.used_base_ids) + 3 * missing) * width
-    found = {"plan": plan}
+        planning += 8 * (4 * width + len(pair.alignment.used_base_ids) + 3 * missing) * width
+    found = {"plan": planning}
     if plan_only:
         return found
-    found["write"] = RUNTIME + _plan_bytes(pair, recipe) + max(_writing(pair, tables), default=0)
+    found["write"] = RUNTIME + plan + max(_writing(pair, tables), default=0)
     weights = _weights(base) + sum(table.bytes - table.old_bytes for table in tables)
     if recipe.verify:
         found["verify"] = 2 * RUNTIME + weights

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tokswap.checkpoint.draft import new_draft
-from tokswap.checkpoint.header import FLOATS
+from tokswap.checkpoint.header import written_type
 from tokswap.checkpoint.unclaimed import VocabTensor
 from tokswap.checkpoint.writer import Replacement, tensor_bytes
 from tokswap.errors import OutputError
@@ -19,9 +19,6 @@ from tokswap.vocabulary.align import Kind
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-STORED = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-"""Types as safetensors names them."""
 
 
 def replacements(
@@ -39,9 +36,7 @@ def replacements(
     for tensor in pair.layout.tensors:
         info, axis = pair.base.info(tensor.name), tensor.axis
         found[tensor.name] = Replacement(
-            dtype=STORED.get(recipe.dtype or "", info.dtype)
-            if info.dtype in FLOATS
-            else info.dtype,
+            dtype=written_type(info.dtype, recipe.dtype),
             shape=(*info.shape[:axis], new_rows_of(tensor, plan), *info.shape[axis + 1 :]),
             make=partial(_new_tensor, pair, plan, tensor, recipe.dtype, hashes),
             parts=pair.base.stored_names(tensor.name),

@@ -1,6 +1,6 @@
 """A transplant looked at before it is made: what it would fetch, compute and write."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +50,7 @@ class Preview:
             "out": str(self.out),
             "recipe": self.recipe.record(),
             **self.estimate.to_dict(),
-            "disks": [
-                {
-                    "folder": disk.folder,
-                    "purpose": disk.purpose,
-                    "needed": disk.needed,
-                    "free": disk.free,
-                    "enough": disk.enough,
-                }
-                for disk in self.disks
-            ],
+            "disks": [{**asdict(disk), "enough": disk.enough} for disk in self.disks],
             "enough_room": self.enough,
             "leftovers": [str(path) for path in self.leftovers],
             "warnings": list(self.warnings),

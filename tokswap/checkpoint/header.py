@@ -25,6 +25,9 @@ DTYPE_BITS = {
 FLOATS = ("F64", "F32", "F16", "BF16")
 """Types of plain numbers; others are parts of something quantised, or no numbers of a model."""
 
+STORED = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+"""What the format calls the types that a recipe may ask for."""
+
 LONGEST = 100_000_000
 """Longest header that is read; the reference implementation has the same limit."""
 
@@ -143,3 +146,13 @@ def pack_header(
     raw = json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()
     raw += b" " * (-len(raw) % 8)  # the tensors' bytes begin at a multiple of eight
     return struct.pack("<Q", len(raw)) + raw
+
+
+def written_type(stored: str, wanted: str | None) -> str:
+    """Name the type that a tensor is written in.
+
+    Args:
+        stored: The type that it has.
+        wanted: The type that a recipe asks for, or None; whole numbers keep theirs.
+    """
+    return STORED.get(wanted or "", stored) if stored in FLOATS else stored
