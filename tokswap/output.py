@@ -28,7 +28,12 @@ from tokswap.tokenizer_folder import Settled, settle, write_tokenizer
 
 
 def write_folder(
-    folder: Path, pair: Pair, plan: Plan, recipe: Recipe, tokenizer: Settled | None = None
+    folder: Path,
+    pair: Pair,
+    plan: Plan,
+    recipe: Recipe,
+    tokenizer: Settled | None = None,
+    beside: Beside | None = None,
 ) -> tuple[dict[str, str], list[str]]:
     """Write everything but the record and the model card.
 
@@ -38,6 +43,7 @@ def write_folder(
         plan: Where the new rows come from.
         recipe: What was asked for.
         tokenizer: How the tokenizer has to be written; found now where it is not given.
+        beside: What the files beside the weights will say; likewise.
 
     Returns:
         SHA-256 of the new vocabulary tensors, and of a chat template of the user's own, by name;
@@ -47,7 +53,7 @@ def write_folder(
     write_weights(
         folder, pair.base, replacements(pair, plan, recipe, hashes), drop=pair.layout.dropped
     )
-    beside = _with_sizes(look_beside(pair, recipe), pair, plan)
+    beside = _with_sizes(beside or look_beside(pair, recipe), pair, plan)
     tokenizer = tokenizer or settle(pair)
     write_tokenizer(folder, tokenizer_files(pair.donor.files), tokenizer.settings)
     hashes |= write_chat(folder, pair, recipe, beside)

@@ -141,9 +141,9 @@ def carry_out(
     with fresh_process() if recipe.verify and not plan_only else nullcontext() as process:
         pair, warnings = clock.time("align", work.open)
         check_room(estimate(pair, recipe, plan_only=plan_only), work.target)
-        tokenizer = None
+        tokenizer = beside = None
         if not plan_only:
-            look_beside(pair, recipe)  # what it refuses is refused before anything slow
+            beside = look_beside(pair, recipe)  # what it refuses is refused before anything slow
             tokenizer = clock.time("align", lambda: settle(pair))
         if (measured := measured and pair.layout.causal) and recipe.eval is not None:
             settle_window([pair.base], recipe.eval.window, recipe.eval.stride)
@@ -160,7 +160,7 @@ def carry_out(
                 record = make_record(recipe, pair, plan, {}) | {"files": [RECORD, PLAN_FILE]}
                 write_json(folder / RECORD, record)
             else:
-                write = partial(write_folder, folder, pair, plan, recipe, tokenizer)
+                write = partial(write_folder, folder, pair, plan, recipe, tokenizer, beside)
                 hashes, told = clock.time("write", write)
                 warnings += _told(*told)
                 record = make_record(recipe, pair, plan, hashes) | dict(work.record)
