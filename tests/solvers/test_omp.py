@@ -1,12 +1,15 @@
 """The solver against scikit-learn, a reference written here, and answers known beforehand."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import orthogonal_mp
 from torch import Tensor
 
-from tokswap.solvers.omp import orthogonal_matching_pursuit
+from solvers.tables import structured
+from tokswap.solvers.omp import Mode, Pursuit, orthogonal_matching_pursuit
 
 TIGHT = 1e-8
 
@@ -205,19 +208,44 @@ def test_the_length_of_single_atoms_does_not_matter_when_normalized() -> None:
     torch.testing.assert_close(found[1] * lengths[indices], weights)
 
 
+LEAST = re.compile(r"give at least (\d+)")
+
+
+def least_memory(atoms: Tensor, k: int, mode: Mode) -> int:
+    with pytest.raises(ValueError, match=LEAST) as refusal:
+        Pursuit(atoms, k, mode=mode, memory=1)
+    found = LEAST.search(str(refusal.value))
+    assert found is not None
+    return int(found[1])
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("block", [1, 7, 16, 59, 1000])
-def test_the_block_does_not_matter(block: int, dtype: torch.dtype) -> None:
-    atoms, targets = normal(211, 45, dtype=dtype), normal(60, 45, seed=1, dtype=dtype)
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+@pytest.mark.parametrize("factor", [1.0, 1.01, 1.05])
+def test_the_memory_does_not_matter(mode: Mode, factor: float, dtype: torch.dtype) -> None:
+    atoms, targets = normal(411, 45, dtype=dtype), normal(300, 45, seed=1, dtype=dtype)
     targets[20:30] = 0
-    targets[40:50] = atoms[40:50]  # rows that end early, in the middle of a block
+    targets[40:50] = atoms[40:50]  # rows that end early, in the middle of a batch
+    whole = Pursuit(atoms, 20, mode=mode).solve(targets)
     finished: list[int] = []
-    whole = orthogonal_matching_pursuit(targets, atoms, 20)
-    parts = orthogonal_matching_pursuit(targets, atoms, 20, block=block, progress=finished.append)
+    small = Pursuit(atoms, 20, mode=mode, memory=int(factor * least_memory(atoms, 20, mode)))
+    parts = small.solve(targets, progress=finished.append)
     assert torch.equal(parts[0], whole[0])
-    torch.testing.assert_close(parts[1], whole[1])
-    assert finished == [min(block, 60 - start) for start in range(0, 60, block)]
+    assert torch.equal(parts[1], whole[1])
+    assert small.batch < 300
+    assert finished == [min(small.batch, 300 - start) for start in range(0, 300, small.batch)]
     assert parts[0][45].tolist() == [45] + [-1] * 19
+
+
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_a_row_does_not_depend_on_the_others(mode: Mode) -> None:
+    atoms, targets = structured(2000, 64), structured(70, 64, seed=1)
+    pursuit = Pursuit(atoms, 24, mode=mode, expected=70)
+    whole = pursuit.solve(targets)
+    for rows in (slice(69, 70), slice(3, 20), slice(0, 48)):
+        some = pursuit.solve(targets[rows])
+        assert torch.equal(some[0], whole[0][rows])
+        assert torch.equal(some[1], whole[1][rows])
 
 
 @pytest.mark.parametrize("normalize", [True, False])
@@ -308,7 +336,10 @@ def test_inputs_are_unchanged_and_half_types_are_computed_in_float32() -> None:
         ({"k": 0}, "k=0"),
         ({"rtol": -0.1}, r"rtol=-0\.1"),
         ({"rtol": 1.0}, r"rtol=1\.0"),
-        ({"block": 0}, "block=0"),
+        ({"ridge": -1.0}, r"ridge=-1\.0"),
+        ({"ridge": torch.inf}, "ridge=inf"),
+        ({"mode": "slow"}, "mode='slow' is unknown"),
+        ({"memory": 1}, "memory=1 bytes are too few"),
         ({"atoms": torch.ones(5, 4, device="meta")}, "atoms on meta"),
     ],
 )

@@ -1,25 +1,37 @@
 """Orthogonal matching pursuit: each target as a combination of a few atoms, found greedily."""
 
+import math
 from collections.abc import Callable
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-# The memory that the scores (N a target) and the bases (k x E a target) of one block may take.
-_BLOCK_BYTES = 256 << 20
-# A matrix product rounds a row in the same way in every tall product, but not in one of a few rows
-# (seen below 8 rows with MKL), so blocks are padded: a target's atoms must not depend on its block.
-_ROWS = 16
+from tokswap.solvers.batch import Batch
+from tokswap.solvers.looks import ROWS, GramLook, Look, ProductLook
+from tokswap.solvers.shortlist import LISTED, Shortlists, first_of_best
+
+Mode = Literal["auto", "exact", "fast"]
+
+_FAST_FROM = 8192  # atoms from which shortlists pay
+_PAIRS_PAY = 16  # atoms for each target, up to which the products of all pairs of atoms pay
+# Targets solved at once, at most: more are no faster on a CPU.
+_BATCH = {"exact": 256, "fast": 1024}
+_BATCH_GPU = 8192
+_MEMORY = 4 << 30
+_ROWS_AT_ONCE = 4096
 
 
-def orthogonal_matching_pursuit(
+def orthogonal_matching_pursuit(  # noqa: PLR0913 - each is a choice of its own
     targets: Tensor,
     atoms: Tensor,
     k: int,
     *,
+    mode: Mode = "auto",
     normalize: bool = True,
+    ridge: float = 0.0,
     rtol: float = 1e-4,
-    block: int | None = None,
+    memory: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Approximate each target by a weighted sum of at most ``k`` atoms.
@@ -29,21 +41,30 @@ def orthogonal_matching_pursuit(
     rounding only are ties, and the lowest index wins. A row ends early when its residual is small,
     or when no atom can make it smaller.
 
-    Everything is computed in the targets' dtype (half types: float32), on the targets' device.
+    Everything is computed in the targets' dtype (half types: float32), on the targets' device. A
+    row does not depend on the other rows, nor on how many are solved at once.
 
     Args:
         targets: (M, E) vectors to approximate, floating point, finite.
         atoms: (N, E) vectors to combine, on the targets' device. They need not be of unit norm,
             distinct or independent; zero atoms are never taken.
         k: Atoms per target, at least 1.
+        mode: ``exact`` scores all atoms at each step. ``fast`` scores a shortlist of them, and all
+            only when the list is spent, in bfloat16 where the device is fast at it: an atom is
+            chosen by its exact score, but one outside the list may have had a better one. ``auto``
+            is fast for 8,192 atoms or more in float32.
         normalize: Select by the angle to the residual (the textbook's algorithm, which takes the
             atoms at unit norm). ``False`` selects by the raw inner product, so that long atoms win;
             the published figures of OMP transplantation used that.
+        ridge: Shrinks the weights w of the unit atoms taken: they minimise |y - A'w|² + ridge |w|²
+            for the target y at unit norm; at least 0. What is taken does not depend on it.
         rtol: A residual of at most ``rtol`` times the target's norm ends the row; at least 0, below
             1. Values below the dtype's rounding are raised to it.
-        block: Targets handled at once; by default as many as fit 256 MB. Larger blocks need more
-            memory; the atoms found are the same (the weights to rounding).
-        progress: Called after each block with the number of targets that it finished.
+        memory: Bytes that may be held beside targets, atoms and results; by default 4 GiB more than
+            the atoms' unit vectors take. It says how many targets are solved at once, and whether
+            the products of all pairs of atoms (N² bytes) may be held; which atoms a fast pursuit
+            looks at differs a little without them.
+        progress: Called now and then with the number of targets just finished.
 
     Returns:
         ``indices`` (M, k) int64 into ``atoms`` in the order of selection, and ``weights`` (M, k),
@@ -52,115 +73,204 @@ def orthogonal_matching_pursuit(
 
     Raises:
         ValueError: If the shapes or devices disagree, an input is not floating point or not finite,
-            or ``k``, ``rtol`` or ``block`` is out of range.
+            or ``k``, ``ridge``, ``rtol`` or ``memory`` is out of range.
 
     Reference:
         Pati, Rezaiifar and Krishnaprasad, "Orthogonal matching pursuit" (Asilomar, 1993). For
         tokens: Goddard and Fernandes Neto (2025), https://arxiv.org/abs/2506.06607.
     """
-    _check(targets, atoms, k, rtol, block)
-    dtype = torch.float64 if targets.dtype == torch.float64 else torch.float32
-    rtol = max(rtol, 8 * torch.finfo(dtype).eps)
-
-    count = len(targets)
-    indices = torch.full((count, k), -1, dtype=torch.int64, device=targets.device)
-    weights = torch.zeros((count, k), dtype=dtype, device=targets.device)
-    steps = min(k, *atoms.shape)  # more atoms than dimensions cannot be independent
-    if not steps:
-        return indices, weights
-    atoms = atoms.detach().to(dtype)
-    units, norms = _normalized(atoms)
-    selectors = units if normalize else atoms
-    if block is None:
-        block = _BLOCK_BYTES // (dtype.itemsize * (len(atoms) + steps * atoms.shape[1] + 1))
-        block = max(_ROWS, block // _ROWS * _ROWS)
-    for start in range(0, count, block):
-        rows = slice(start, min(start + block, count))
-        part, lengths = _normalized(targets[rows].detach().to(dtype))
-        picked, solved = _pursue(part, units, selectors, steps, rtol)
-        # From unit target and unit atoms back to those given.
-        indices[rows, :steps] = picked
-        weights[rows, :steps] = solved * lengths[:, None] / norms[picked.clamp_min(0)]
-        if progress is not None:
-            progress(len(part))
-    return indices, weights
+    _check_pair(targets, atoms)
+    pursuit = Pursuit(
+        atoms.to(torch.float64) if targets.dtype == torch.float64 else atoms,
+        k,
+        mode=mode,
+        normalize=normalize,
+        ridge=ridge,
+        rtol=rtol,
+        memory=memory,
+        expected=len(targets),
+    )
+    return pursuit.solve(targets, progress=progress)
 
 
-def _pursue(
-    targets: Tensor, units: Tensor, selectors: Tensor, steps: int, rtol: float
-) -> tuple[Tensor, Tensor]:
-    """Run all steps for one block of unit (or zero) targets (B, E) and unit atoms (N, E).
+class Pursuit:
+    """Atoms made ready for the pursuit of many targets; see :func:`orthogonal_matching_pursuit`.
 
-    Rows that are finished stay in the block with a zero residual: their picks are discarded.
+    Args:
+        atoms: (N, E).
+        k: Atoms per target.
+        mode, normalize, ridge, rtol, memory: As there.
+        expected: Targets that will be solved, in sum: what pays for many is not made for few.
+
+    Attributes:
+        k: Atoms per target.
+        mode: ``exact`` or ``fast``.
+        look: How a fast pursuit finds its shortlists: ``product`` or ``gram``; empty for an exact
+            one. Results may differ between them.
+        batch: Targets that are solved at once.
+
+    Raises:
+        ValueError: If the atoms are not floating point or not finite, or a setting is out of range.
     """
-    count, width = targets.shape
-    eps = torch.finfo(targets.dtype).eps
-    size = -(-count // _ROWS) * _ROWS
-    residual = torch.nn.functional.pad(targets, (0, 0, 0, size - count))
-    length = torch.linalg.vector_norm(residual, dim=1)
-    active = length > 0
-    picked = torch.full((size, steps), -1, dtype=torch.int64, device=targets.device)
-    # (B, k, E) rather than (B, E, k): its products are twice as fast on a CPU.
-    basis = residual.new_zeros((size, steps, width))
-    triangle = torch.eye(steps, dtype=targets.dtype, device=targets.device).repeat(size, 1, 1)
-    along = residual.new_zeros((size, steps))
-    scores = residual.new_empty((size, len(units)))
-    for step in range(steps):
-        if not active.any():
-            break
-        torch.mm(residual, selectors.T, out=scores).abs_()
-        scores.scatter_(1, picked[:, :step].clamp_min(0), -1.0)
-        # Equal atoms get scores that differ by rounding: the first of the nearly best is taken.
-        best = scores.amax(dim=1, keepdim=True) * (1 - 16 * eps)
-        choice = torch.ge(scores, best).view(torch.uint8).argmax(dim=1)
 
-        atom = units[choice]
-        new, overlap = atom[:, None, :], residual.new_zeros((size, step, 1))
-        earlier = basis[:, :step]
-        for _ in range(2 if step else 0):  # "twice is enough" (Kahan, Parlett) to be orthogonal
-            shift = torch.bmm(earlier, new.mT)
-            new = torch.baddbmm(new, shift.mT, earlier, alpha=-1)
-            overlap += shift
-        new = new[:, 0]
-        gap = torch.linalg.vector_norm(new, dim=1)
-        # The residual is orthogonal to the basis, so an atom's correlation with it is at most
-        # `gap`, the part of the atom outside the span. If the best atom has next to none, all
-        # others correlate as little: none can help, and the weights would be rounding noise over
-        # `gap`. (By raw product: none that is not shorter than the best by a factor 1/sqrt(eps).)
-        # The second condition: what is left is orthogonal to all atoms, as it is to zero atoms.
-        match = (atom * residual).sum(dim=1).abs()
-        active = active & (gap > eps**0.5) & (match > 8 * eps * length)
+    def __init__(
+        self,
+        atoms: Tensor,
+        k: int,
+        *,
+        mode: Mode = "auto",
+        normalize: bool = True,
+        ridge: float = 0.0,
+        rtol: float = 1e-4,
+        memory: int | None = None,
+        expected: int = 0,
+    ) -> None:
+        if atoms.ndim != 2:
+            raise ValueError(f"atoms have shape {tuple(atoms.shape)}; give (N, E)")
+        _check_vectors("atoms", atoms)
+        _check_settings(k, ridge, rtol, mode)
+        self._dtype = torch.float64 if atoms.dtype == torch.float64 else torch.float32
+        self._ridge, self._rtol = ridge, max(rtol, 8 * torch.finfo(self._dtype).eps)
+        self.k, self._steps = k, min(k, *atoms.shape)  # no more than dimensions are independent
+        if mode == "auto":
+            large = len(atoms) >= _FAST_FROM and self._dtype == torch.float32
+            mode = "fast" if large else "exact"
+        self.mode: Mode = mode
+        low = _look_type(atoms.device) if mode == "fast" else self._dtype
+        pairs = (
+            mode == "fast"
+            and low == torch.float32
+            and len(atoms) <= _PAIRS_PAY * expected
+            and GramLook.works_on(atoms.device)
+        )
+        self.look, self.batch = self._fit(atoms, memory, low, pairs=pairs)
+        self._units, self._norms = _normalized(atoms.detach().to(self._dtype))
+        self._scale = None if normalize else self._norms
+        self._low = low
+        self._looks: Look | None = None
 
-        new = torch.where(active[:, None], new / gap.clamp_min(eps)[:, None], 0)
-        move = (new * residual).sum(dim=1)
-        residual = residual - move[:, None] * new
-        length = torch.linalg.vector_norm(residual, dim=1)
-        picked[:, step] = torch.where(active, choice, -1)
-        basis[:, step] = new
-        along[:, step] = move
-        # A finished row has 1 here and 0 in `along`: weight 0 without a special case.
-        triangle[:, :step, step] = overlap[:, :, 0]
-        triangle[:, step, step] = torch.where(active, gap, 1)
-        active = active & (length > rtol)
-    solved = torch.linalg.solve_triangular(triangle, along[:, :, None], upper=True)[:, :, 0]
-    return picked[:count], solved[:count]
+    def solve(
+        self, targets: Tensor, *, progress: Callable[[int], None] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Pursue targets (M, E), as :func:`orthogonal_matching_pursuit` says.
+
+        Raises:
+            ValueError: If the targets do not fit the atoms, or are not finite.
+        """
+        _check_pair(targets, self._units)
+        count = len(targets)
+        shape = (count, self.k)
+        indices = torch.full(shape, -1, dtype=torch.int64, device=targets.device)
+        weights = torch.zeros(shape, dtype=self._dtype, device=targets.device)
+        lists = None
+        if self.mode == "fast" and self._steps and count:
+            most = min(self.batch, count + -count % ROWS)
+            lists = Shortlists(self._units, self._scale, self._look(), most, self._steps)
+        for start in range(0, count if self._steps else 0, self.batch):
+            rows = slice(start, min(start + self.batch, count))
+            part, lengths = _normalized(targets[rows].detach().to(self._dtype))
+            padded = torch.nn.functional.pad(part, (0, 0, 0, -len(part) % ROWS))
+            batch = Batch(padded, self._steps)
+            while batch.step < self._steps and batch.active.any():
+                choice, chosen = lists.choose(batch) if lists else self._best(batch)
+                batch.take(choice, chosen, rtol=self._rtol)
+            # From unit target and unit atoms back to those given.
+            picked = batch.picked[: len(part), : batch.step]
+            solved = batch.weights(slice(0, len(part)), self._ridge) * lengths[:, None]
+            indices[rows, : batch.step] = picked
+            weights[rows, : batch.step] = solved / self._norms[picked.clamp_min(0)]
+            if progress is not None:
+                progress(len(part))
+        return indices, weights
+
+    def _look(self) -> Look:
+        """Make the way to look at all atoms, which takes a while, when it is needed first."""
+        if self._looks is None:
+            table = self._units.to(self._low)
+            kind = GramLook if self.look == "gram" else ProductLook
+            self._looks = kind(table, self._scale)
+        return self._looks
+
+    def _best(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Choose the best of all atoms for each row: numbers (B,) and unit vectors (B, E)."""
+        scores = torch.mm(batch.residual, self._units.T).abs_()
+        if self._scale is not None:
+            scores *= self._scale
+        scores.scatter_(1, batch.picked[:, : batch.step].clamp_min(0), -1.0)
+        choice = first_of_best(scores)
+        return choice, self._units[choice]
+
+    def _fit(
+        self, atoms: Tensor, memory: int | None, low: torch.dtype, *, pairs: bool
+    ) -> tuple[str, int]:
+        """Say what a budget allows: how to look at all atoms, and how many targets at once.
+
+        Raises:
+            ValueError: If it does not allow the least.
+        """
+        count, width = atoms.shape
+        size = self._dtype.itemsize
+        fixed = (count + 2 * _ROWS_AT_ONCE) * width * size
+        fixed += count * width * low.itemsize if low != self._dtype else 0
+        row = (self._steps + 8) * width + self._steps * (self._steps + 4)
+        row += 2 * LISTED * width if self.mode == "fast" else 2 * count
+        budget = fixed + _MEMORY if memory is None else memory
+        look = "product" if self.mode == "fast" else ""
+        if pairs and fixed + count**2 + _BATCH["fast"] // 4 * (row + count) * size <= budget:
+            look, fixed, row = "gram", fixed + count**2, row + count
+        most = _BATCH[self.mode] if atoms.device.type == "cpu" else _BATCH_GPU
+        batch = (budget - fixed) // (row * size) // ROWS * ROWS
+        if batch < ROWS and memory is not None:
+            raise ValueError(
+                f"memory={memory} bytes are too few for {count} atoms of width {width} with "
+                f"k={self.k}; give at least {fixed + ROWS * row * size}"
+            )
+        return look, max(min(batch, most), ROWS)
+
+
+def _look_type(device: torch.device) -> torch.dtype:
+    """Choose the type of the product that looks at all atoms: the fastest that is good enough."""
+    fast = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_amx_tile_supported())
+    return torch.bfloat16 if fast else torch.float32
 
 
 def _normalized(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Return the rows at unit norm (zero rows stay zero), and their norms (1 for zero rows)."""
-    # Through the largest entry, because squares of large or small entries leave float32's range.
-    top = rows.abs().amax(dim=1, keepdim=True)
-    scaled = rows / torch.where(top > 0, top, 1)
-    norms = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
-    norms = torch.where(top > 0, norms, 1)
-    return scaled / norms, (norms * torch.where(top > 0, top, 1))[:, 0]
+    units, norms = torch.empty_like(rows), rows.new_ones(len(rows))
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        some = slice(start, start + _ROWS_AT_ONCE)
+        # Through the largest entry: squares of large or small ones leave float32's range.
+        top = rows[some].abs().amax(dim=1, keepdim=True)
+        top[top == 0] = 1
+        scaled = rows[some] / top
+        length = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
+        length[length == 0] = 1
+        torch.div(scaled, length, out=units[some])
+        norms[some] = (length * top)[:, 0]
+    return units, norms
 
 
-def _check(targets: Tensor, atoms: Tensor, k: int, rtol: float, block: int | None) -> None:
-    """Check the arguments.
+def _check_settings(k: int, ridge: float, rtol: float, mode: str) -> None:
+    """Check what does not depend on the data.
 
     Raises:
-        ValueError: If one cannot be worked with.
+        ValueError: If something is out of range.
+    """
+    if k < 1:
+        raise ValueError(f"k={k} is no number of atoms; give at least 1")
+    if not (ridge >= 0 and math.isfinite(ridge)):
+        raise ValueError(f"ridge={ridge} is out of range; give a finite number, at least 0")
+    if not 0 <= rtol < 1:
+        raise ValueError(f"rtol={rtol} is out of range; give 0 <= rtol < 1")
+    if mode not in get_args(Mode):
+        raise ValueError(f"mode={mode!r} is unknown; give one of {', '.join(get_args(Mode))}")
+
+
+def _check_pair(targets: Tensor, atoms: Tensor) -> None:
+    """Check that targets can be written in atoms.
+
+    Raises:
+        ValueError: If they do not fit, or the targets cannot be worked with.
     """
     if targets.ndim != 2 or atoms.ndim != 2 or targets.shape[1] != atoms.shape[1]:
         raise ValueError(
@@ -171,14 +281,17 @@ def _check(targets: Tensor, atoms: Tensor, k: int, rtol: float, block: int | Non
         raise ValueError(
             f"targets are on {targets.device} and atoms on {atoms.device}; move them to one device"
         )
-    for name, tensor in (("targets", targets), ("atoms", atoms)):
-        if not tensor.is_floating_point():
-            raise ValueError(f"{name} have dtype {tensor.dtype}; give floating-point vectors")
-        if not tensor.isfinite().all():
-            raise ValueError(f"{name} hold NaN or infinite values; leave those rows out")
-    if k < 1:
-        raise ValueError(f"k={k} is no number of atoms; give at least 1")
-    if not 0 <= rtol < 1:
-        raise ValueError(f"rtol={rtol} is out of range; give 0 <= rtol < 1")
-    if block is not None and block < 1:
-        raise ValueError(f"block={block} is no number of targets; give at least 1, or None")
+    _check_vectors("targets", targets)
+
+
+def _check_vectors(name: str, rows: Tensor) -> None:
+    """Check that rows are finite numbers.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    if not rows.is_floating_point():
+        raise ValueError(f"{name} have dtype {rows.dtype}; give floating-point vectors")
+    starts = range(0, len(rows), _ROWS_AT_ONCE)
+    if not all(bool(rows[start : start + _ROWS_AT_ONCE].isfinite().all()) for start in starts):
+        raise ValueError(f"{name} hold NaN or infinite values; leave those rows out")
