@@ -17,6 +17,7 @@ from tokswap.checkpoint.target import check_space
 from tokswap.checkpoint.writer import needed_files
 from tokswap.errors import OutputError
 from tokswap.pair import Pair
+from tokswap.planning import alike
 from tokswap.recipe import Recipe
 from tokswap.report.record import counts
 from tokswap.solvers.sparse import ROWS_AT_ONCE
@@ -261,9 +262,9 @@ def _writes(pair: Pair, tables: tuple[Table, ...], plan: int) -> dict[str, int]:
 def _plan_bytes(pair: Pair, recipe: Recipe) -> int:
     """Bytes of the plan: eight for a weight with its column, eight for a row, four for a token."""
     alignment, method = pair.alignment, recipe.methods["input"]
-    reads_tables = method.needs_donor or recipe.method == "normal"
-    alike = method == recipe.methods["output"] and not reads_tables
-    roles = 1 if pair.layout.tied or alike else 2  # what serves both is held once
+    donor_tied = pair.donor_layout is not None and pair.donor_layout.tied
+    same = alike(recipe.methods, donor_tied=donor_tied) and not alignment.input_source
+    roles = 1 if pair.layout.tied or same else 2  # what serves both is held once
     missing = len(alignment.missing)
     k = getattr(method, "k", None)
     pieces = 0

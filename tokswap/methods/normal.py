@@ -16,6 +16,7 @@ class Normal(Method):
 
     summary: ClassVar[str] = "samples from a normal distribution with the rows' mean and covariance"
     paper: ClassVar[str] = "Hewitt 2021, nlp.stanford.edu/~johnhew/vocab-expansion.html"
+    needs_base: ClassVar[bool] = True
 
     scale: float = Field(
         default=1.0, ge=0.0, allow_inf_nan=False, strict=False, description="factor on the spread"
