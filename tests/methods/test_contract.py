@@ -13,7 +13,7 @@ from tokswap.methods import DEFAULT, METHODS, Method, Problem, WithAverages
 from tokswap.solvers.sparse import SparseRows
 from tokswap.vocabulary.align import Alignment
 
-SETTINGS = {"omp": {"k": 6}}
+SETTINGS = {"omp": {"k": 6}, "landmarks": {"count": 40}}
 RANDOM = {"normal"}
 """Methods whose rows depend on which rows are asked for beside them."""
 

@@ -3,14 +3,22 @@
 from collections.abc import Mapping
 
 from tokswap.methods.base import Method, Problem, Role, Side, WithAverages
+from tokswap.methods.interpolate import Interpolate
+from tokswap.methods.landmarks import Landmarks
 from tokswap.methods.mean import Mean
 from tokswap.methods.normal import Normal
 from tokswap.methods.omp import OMP
 from tokswap.methods.pieces import Pieces
+from tokswap.methods.procrustes import Procrustes
+from tokswap.methods.ridge import Ridge
 from tokswap.methods.zero import Zero
 
 METHODS: Mapping[str, type[Method]] = {
     "omp": OMP,
+    "interpolate": Interpolate,
+    "procrustes": Procrustes,
+    "ridge": Ridge,
+    "landmarks": Landmarks,
     "pieces": Pieces,
     "mean": Mean,
     "normal": Normal,

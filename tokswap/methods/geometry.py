@@ -4,6 +4,7 @@ A missing token is described by its donor's row next to the donor's rows of the 
 description is replayed on the base's rows of the same anchors.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from pydantic import Field
 from tokswap.errors import MethodError
 from tokswap.methods.base import Problem, Side, WithAverages
 from tokswap.methods.pieces import Pieces
+from tokswap.progress import bar
 from tokswap.vocabulary.align import Ids
 
 if TYPE_CHECKING:
@@ -63,6 +65,12 @@ class Geometry:
     def width(self) -> int:
         """E, the donor's width."""
         return self.table.shape[1]
+
+    @property
+    def device(self) -> str:
+        """Where solvers compute that need float64, which Apple's GPUs lack."""
+        device = self.problem.device
+        return "cpu" if device.startswith("mps") else device
 
     @cached_property
     def base_ids(self) -> "Tensor":
@@ -122,12 +130,36 @@ class Geometry:
         ids = torch.tensor(chosen, dtype=torch.int64)
         return self._rows(ids, "donor", self.table) - self.middle
 
-    def recombined(self, indices: "Tensor", weights: "Tensor") -> WithAverages:
-        """Replay combinations of anchors in the base; what they lack to 1 is the anchors' mean.
+    def solve(self, solver: "Callable[[Tensor], tuple[Tensor, ...]]") -> "tuple[Tensor, ...]":
+        """Solve for the targets block by block.
+
+        Args:
+            solver: From targets (B, E) on the device to tensors of B rows each.
+
+        Returns:
+            Those of all P targets, on the CPU.
+        """
+        import torch
+
+        found = []
+        # Once at least, for the shapes.
+        with bar(f"{self.method}, {self.problem.role} rows", len(self.places)) as advance:
+            for start in range(0, max(len(self.places), 1), _ROWS):
+                targets = self.targets(start, start + _ROWS).to(self.device)
+                found.append([part.cpu() for part in solver(targets)])
+                advance(len(targets))
+        return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
+
+    def recombined(
+        self, indices: "Tensor", weights: "Tensor", *, complete: bool = False
+    ) -> WithAverages:
+        """Replay combinations of anchors in the base.
 
         Args:
             indices: (P, k) numbers of anchors, 0 to N - 1, with -1 for unused slots.
             weights: (P, k) their weights.
+            complete: Whether the weights add up to 1 but for rounding. Of centred rows that do not,
+                what they lack to 1 is the weight of the anchors' mean.
         """
         import torch
 
@@ -140,7 +172,7 @@ class Geometry:
         solved = SparseRows.from_padded(indices, weights, len(self.anchors)).map_columns(
             self.base_ids, columns
         )
-        if self.center:
+        if self.center and not complete:
             rest = 1.0 - weights.double().sum(dim=1, keepdim=True)
             shift = SparseRows.from_padded(torch.full(rest.shape, average), rest, columns)
             solved = solved.combine(shift, 1.0, 1.0)
@@ -152,6 +184,71 @@ class Geometry:
         share = [[1.0 / max(len(self.anchors), 1)] * len(self.anchors)]
         rows = problem.alignment.base_rows
         return WithAverages(found, SparseRows.from_lists([self.base_ids.tolist()], share, rows))
+
+    def replaced(self, rows: "Tensor") -> "Tensor":
+        """Put rows (P, D) to their places among those of all the problem's tokens, (M, D) float32.
+
+        The tokens that are not solved for get the rows of their pieces.
+        """
+        import torch
+
+        from tokswap.solvers.sparse import SparseRows
+
+        made = torch.empty(len(self.problem.ids), rows.shape[1])
+        made[self.places] = rows.float()
+        left, pieces = self._left()
+        if len(left):
+            alignment, table = self.problem.alignment, self.problem.base_table()
+            used = alignment.used_base_ids.tolist()
+            share = [[1.0 / max(len(used), 1)] * len(used)]
+            mean = SparseRows.from_lists([used], share, alignment.base_rows).apply(table)
+            made[left] = pieces.apply(table, below=mean).float()
+        return made
+
+    def base_table(self) -> "Tensor":
+        """Return the base's table, (S, D) in its stored type, with sound anchors in both tables.
+
+        Raises:
+            MethodError: If the anchors' rows are not finite in either.
+        """
+        import torch
+
+        table = self.problem.base_table()
+        for start in range(0, len(self.anchors), _ROWS):
+            some = slice(start, start + _ROWS)
+            self._rows(torch.from_numpy(self.anchors[some]), "donor", self.table)
+            self._rows(self.base_ids[some], "base", table)
+        return table
+
+    def base_rows(self) -> "Tensor":
+        """Return the anchors' rows in the base, less their mean where it is taken off.
+
+        Returns:
+            (N, D) float32.
+
+        Raises:
+            MethodError: If they are not finite.
+        """
+        rows = self._rows(self.base_ids, "base", self.problem.base_table())
+        return rows - rows.mean(dim=0) if self.center else rows
+
+    def check_anchors(self, needed: int, said: str, instead: str = "") -> None:
+        """Check that there are as many anchors as the method needs.
+
+        Args:
+            needed: How many.
+            said: What needs them, as ``k=64``.
+            instead: What else to do than to choose another donor, as ``lower method.k or ``.
+
+        Raises:
+            MethodError: If there are fewer.
+        """
+        if needed > len(self.anchors):
+            raise MethodError(
+                f"{self.method} with {said} needs {needed} anchors, and "
+                f"{self.problem.alignment.donor.name!r} shares {len(self.anchors)} tokens with the "
+                f"base that are fit to be anchors; {instead}choose a donor with a closer vocabulary"
+            )
 
     def _left(self) -> "tuple[Tensor, SparseRows]":
         """Fill the tokens that are not solved for: their places, and their weights by pieces."""

@@ -68,14 +68,9 @@ class OMP(Method):
             )
 
     def _check(self, geometry: Geometry) -> None:
-        donor = geometry.problem.alignment.donor.name
-        if self.k > len(geometry.anchors):
-            raise MethodError(
-                f"omp with k={self.k} needs as many anchors, and {donor!r} shares "
-                f"{len(geometry.anchors)} tokens with the base that are fit to be anchors; lower "
-                "method.k or choose a donor with a closer vocabulary"
-            )
+        geometry.check_anchors(self.k, f"k={self.k}", "lower method.k or ")
         if self.k > geometry.width:
+            donor = geometry.problem.alignment.donor.name
             raise MethodError(
                 f"omp with k={self.k} has more coefficients than {donor!r} has dimensions "
                 f"({geometry.width}), so every row could be matched by chance; lower method.k"
