@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from tokswap.errors import MethodError
-from tokswap.methods import DEFAULT, METHODS, Method, Problem, WithAverages
+from tokswap.methods import DEFAULT, METHODS, Method, Problem, Role, WithAverages
+from tokswap.planning import Tables, make_plan
 from tokswap.solvers.sparse import SparseRows
 from tokswap.vocabulary.align import Alignment
 
@@ -93,6 +94,32 @@ def test_a_row_does_not_depend_on_its_place_or_company(
     assert some.shape == wanted.shape
     if name not in RANDOM:
         torch.testing.assert_close(some, wanted, rtol=1e-4, atol=1e-6)
+
+
+@every_method
+@pytest.mark.parametrize("role", ["input", "output"])
+def test_the_weights_reproduce_the_rows_of_the_plan(
+    name: str, role: Role, ask: Ask, ids: list[int], alignment, base_table, donor_table
+) -> None:
+    own: dict[Role, Method] = {"input": method(name), "output": method(name)}
+    tables = Tables(lambda _: base_table, lambda _: donor_table, tied=role == "input")
+    written = make_plan(alignment, own, tables, only=ids).apply(base_table, role)[ids]
+    answer = method(name).fill(ask(ids, role=role))
+    if isinstance(answer, Tensor):
+        assert torch.equal(written, answer)
+    else:
+        mean = base_table[alignment.used_base_ids].mean(dim=0, keepdim=True)
+        rows = dense(answer) @ torch.cat([base_table, mean])
+        torch.testing.assert_close(written, rows, rtol=1e-4, atol=1e-4)
+
+
+@every_method
+def test_says_whether_the_bases_rows_are_in_its_answer(
+    name: str, ask: Ask, ids: list[int], base_table: Tensor
+) -> None:
+    answers = [method(name).fill(ask(ids, base=rows)) for rows in (base_table, base_table.roll(1))]
+    assert torch.equal(*map(dense, answers)) != METHODS[name].needs_base
+    assert METHODS[name].needs_base or not isinstance(answers[0], Tensor)
 
 
 @every_method

@@ -62,7 +62,9 @@ def nearest(
     if not steps:
         return indices, distances
     given = atoms.detach()
-    atoms = unit(given.float()) if metric == "cosine" else given.float()
+    # Distances do not change when the middle is taken off, and products round less.
+    middle = given.float().mean(dim=0) if metric == "euclidean" else 0.0
+    atoms = given.float() - middle if metric == "euclidean" else unit(given.float())
     offsets = atoms.square().sum(dim=1) / 2
     candidates = min(steps + _SPARE, len(atoms))
     if block is None:
@@ -70,7 +72,7 @@ def nearest(
         block = max(_ROWS, _BLOCK_BYTES // bytes_each // _ROWS * _ROWS)
     for start in range(0, count, block):
         part = targets[start : start + block].detach()
-        search = unit(part.float()) if metric == "cosine" else part.float()
+        search = unit(part.float()) if metric == "cosine" else part.float() - middle
         found = _candidates(search, atoms, offsets, steps, candidates)
         far = _distances(part, given, found, metric)
         # By index, then by distance with a stable sort: ties go to the lowest index. Multiples of
