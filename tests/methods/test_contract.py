@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from tokswap.errors import MethodError
-from tokswap.methods import DEFAULT, METHODS, Method, Problem, Role, WithAverages
+from tokswap.methods import DEFAULT, METHODS, Method, Problem, Role, Sizes, WithAverages
 from tokswap.planning import Tables, make_plan
 from tokswap.solvers.sparse import SparseRows
 from tokswap.vocabulary.align import Alignment
@@ -120,6 +120,23 @@ def test_says_whether_the_bases_rows_are_in_its_answer(
     answers = [method(name).fill(ask(ids, base=rows)) for rows in (base_table, base_table.roll(1))]
     assert torch.equal(*map(dense, answers)) != METHODS[name].needs_base
     assert METHODS[name].needs_base or not isinstance(answers[0], Tensor)
+
+
+@every_method
+def test_tells_what_its_answer_takes(
+    name: str, ask: Ask, alignment: Alignment, base_table: Tensor, donor_table: Tensor
+) -> None:
+    sizes = Sizes(alignment, base_table.shape[1], donor_table.shape[1])
+    cost = method(name).cost(sizes)
+    answer = method(name).fill(ask([int(number) for number in alignment.missing]))
+    assert cost.dense == isinstance(answer, Tensor)
+    assert not (cost.dense and cost.weights)
+    if isinstance(answer, WithAverages):
+        held = len(answer.weights.indices) + len(answer.averages.indices)
+        assert 0.8 * cost.weights <= held <= cost.weights
+    elif not isinstance(answer, Tensor):
+        assert 0.8 * cost.weights <= len(answer.indices) <= cost.weights
+    assert (cost.memory > 0) == (METHODS[name].needs_base or METHODS[name].needs_donor)
 
 
 @every_method

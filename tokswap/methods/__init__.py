@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from tokswap.methods.base import Method, Problem, Role, Side, WithAverages
+from tokswap.methods.cost import Cost, Sizes
 from tokswap.methods.interpolate import Interpolate
 from tokswap.methods.landmarks import Landmarks
 from tokswap.methods.mean import Mean
@@ -27,4 +28,14 @@ METHODS: Mapping[str, type[Method]] = {
 
 DEFAULT = "omp"
 
-__all__ = ["DEFAULT", "METHODS", "Method", "Problem", "Role", "Side", "WithAverages"]
+__all__ = [
+    "DEFAULT",
+    "METHODS",
+    "Cost",
+    "Method",
+    "Problem",
+    "Role",
+    "Side",
+    "Sizes",
+    "WithAverages",
+]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from tokswap.methods.cost import Cost, Sizes
 from tokswap.vocabulary.align import Alignment
 from tokswap.vocabulary.unused import unused_ids
 
@@ -111,6 +112,14 @@ class Method(BaseModel, ABC):
     """Whether the values of the base's rows are in the answer, as in rows that are no combination
     of theirs. Where they are not, one answer serves both roles of a base, if the donor has one
     table. To leave out rows that are unfit is no such need."""
+
+    def cost(self, sizes: Sizes) -> Cost:
+        """Tell what the answer for all missing tokens takes: one weight each, if nothing is said.
+
+        Args:
+            sizes: Of the vocabularies and the tables.
+        """
+        return Cost(weights=sizes.missing)
 
     @abstractmethod
     def fill(self, problem: Problem) -> "SparseRows | WithAverages | Tensor":

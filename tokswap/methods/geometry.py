@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 from pydantic import Field
 
 from tokswap.errors import MethodError
+from tokswap.methods.anchors import fit_anchors
 from tokswap.methods.base import Problem, Side, WithAverages
+from tokswap.methods.cost import ROWS
 from tokswap.methods.pieces import Pieces
 from tokswap.progress import bar
 from tokswap.vocabulary.align import Ids
@@ -23,21 +24,8 @@ if TYPE_CHECKING:
 
     from tokswap.solvers.sparse import SparseRows
 
-Center = Annotated[bool, Field(description="combine what differs from the anchors' mean")]
+Center = Annotated[bool, Field(description="go by what differs from the anchors' mean")]
 """The setting ``center``."""
-
-Outliers = Annotated[
-    float | None,
-    Field(
-        gt=0.0,
-        strict=False,
-        description="leave out anchors whose rows look untrained in either model: zeros, repeated, "
-        "all to one side, or of a log length this many robust deviations off the median",
-    ),
-]
-"""The setting ``outliers``."""
-
-_ROWS = 8192  # rows that are looked at at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +81,8 @@ class Geometry:
         places = torch.tensor(with_row, dtype=torch.int64)
         numbers = torch.tensor([ids[place] for place in with_row], dtype=torch.int64)
         solvable = [torch.zeros(0, dtype=torch.bool)]
-        for start in range(0, len(numbers), _ROWS):
-            rows = self._rows(numbers[start : start + _ROWS], "donor", self.table)
+        for start in range(0, len(numbers), ROWS):
+            rows = self._rows(numbers[start : start + ROWS], "donor", self.table)
             solvable.append(rows.any(dim=1))
         return places[torch.cat(solvable)]
 
@@ -144,8 +132,8 @@ class Geometry:
         found = []
         # Once at least, for the shapes.
         with bar(f"{self.method}, {self.problem.role} rows", len(self.places)) as advance:
-            for start in range(0, max(len(self.places), 1), _ROWS):
-                targets = self.targets(start, start + _ROWS).to(self.device)
+            for start in range(0, max(len(self.places), 1), ROWS):
+                targets = self.targets(start, start + ROWS).to(self.device)
                 found.append([part.cpu() for part in solver(targets)])
                 advance(len(targets))
         return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
@@ -214,8 +202,8 @@ class Geometry:
         import torch
 
         table = self.problem.base_table()
-        for start in range(0, len(self.anchors), _ROWS):
-            some = slice(start, start + _ROWS)
+        for start in range(0, len(self.anchors), ROWS):
+            some = slice(start, start + ROWS)
             self._rows(torch.from_numpy(self.anchors[some]), "donor", self.table)
             self._rows(self.base_ids[some], "base", table)
         return table
@@ -287,7 +275,7 @@ def compare(problem: Problem, method: str, *, center: bool, outliers: float | No
         problem: The rows to fill.
         method: What messages call the method.
         center: Whether rows are compared by what differs from the anchors' mean.
-        outliers: See :func:`fit_anchors`.
+        outliers: See :func:`~tokswap.methods.anchors.fit_anchors`.
 
     Raises:
         MethodError: If the donor is a bare tokenizer.
@@ -299,29 +287,3 @@ def compare(problem: Problem, method: str, *, center: bool, outliers: float | No
         )
     table = problem.donor_table()
     return Geometry(problem, method, table, fit_anchors(problem, table, outliers), center)
-
-
-def fit_anchors(problem: Problem, table: "Tensor", outliers: float | None) -> Ids:
-    """Return the anchors whose rows are fit to compare the models by, in every table that counts.
-
-    Args:
-        problem: The rows to fill; where the answer is for other roles too, their tables count.
-        table: The donor's table.
-        outliers: Deviations off the median from which a row's length is odd; None leaves all in.
-
-    Returns:
-        (N,) donor ids.
-    """
-    anchors = problem.alignment.anchors
-    anchors = anchors[anchors < len(table)]
-    if outliers is None or not len(anchors):
-        return anchors
-    source = problem.alignment.source[anchors]
-    fit = ~problem.find_untrained("donor", table, outliers).numpy()[anchors]
-    for role, base_table in {problem.role: problem.base_table, **problem.also}.items():
-        unfit = problem.find_untrained("base", base_table(), outliers, role=role)
-        fit &= ~unfit.numpy()[source]
-        # A donor with one table has it in both roles.
-        problem.untrained["donor", role] = problem.untrained["donor", problem.role]
-    found: Ids = anchors[np.asarray(fit)]
-    return found

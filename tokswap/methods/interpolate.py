@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from tokswap.errors import MethodError
+from tokswap.methods.anchors import Outliers
 from tokswap.methods.base import Method, Problem, WithAverages
-from tokswap.methods.geometry import Center, Geometry, Outliers, compare
+from tokswap.methods.cost import Cost, Sizes, recombined_cost
+from tokswap.methods.geometry import Center, Geometry, compare
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,6 +60,11 @@ class Interpolate(Method):
     )
     center: Center = True
     outliers: Outliers = 4.0
+
+    def cost(self, sizes: Sizes) -> Cost:
+        """See :meth:`Method.cost`."""
+        rest = self.center and self.weights == "least_squares"
+        return recombined_cost(sizes, self.k + int(rest))
 
     def fill(self, problem: Problem) -> WithAverages:
         """See :meth:`Method.fill`.

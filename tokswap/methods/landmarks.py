@@ -1,11 +1,14 @@
 """A missing row is found in the base by its angles to shared landmarks."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from tokswap.methods.anchors import Outliers
 from tokswap.methods.base import Method, Problem, WithAverages
-from tokswap.methods.geometry import Center, Geometry, Outliers, compare
+from tokswap.methods.cost import Cost, Sizes, recombined_cost
+from tokswap.methods.geometry import Center, Geometry, compare
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,6 +51,13 @@ class Landmarks(Method):
     )
     center: Center = True
     outliers: Outliers = 4.0
+
+    def cost(self, sizes: Sizes) -> Cost:
+        """See :meth:`Method.cost`."""
+        found = recombined_cost(sizes, self.count + int(self.center))
+        # The anchors' rows in the base too, and the landmarks' products with each other.
+        more = 4 * 2 * sizes.anchors * sizes.base_width + 4 * 8 * self.count**2
+        return replace(found, memory=found.memory + more)
 
     def fill(self, problem: Problem) -> WithAverages:
         """See :meth:`Method.fill`.

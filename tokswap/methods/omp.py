@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from tokswap.errors import MethodError
+from tokswap.methods.anchors import Outliers
 from tokswap.methods.base import Method, Problem, WithAverages
-from tokswap.methods.geometry import Center, Geometry, Outliers, compare
+from tokswap.methods.cost import Cost, Sizes, recombined_cost
+from tokswap.methods.geometry import Center, Geometry, compare
 from tokswap.progress import bar
 
 if TYPE_CHECKING:
@@ -47,6 +49,10 @@ class OMP(Method):
     normalize: bool = Field(default=True, description="choose anchors by angle, not inner product")
     center: Center = True
     outliers: Outliers = 4.0
+
+    def cost(self, sizes: Sizes) -> Cost:
+        """See :meth:`Method.cost`."""
+        return recombined_cost(sizes, self.k + int(self.center), targets=sizes.missing)
 
     def fill(self, problem: Problem) -> WithAverages:
         """See :meth:`Method.fill`."""

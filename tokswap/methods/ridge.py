@@ -4,8 +4,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from tokswap.methods.anchors import Outliers
 from tokswap.methods.base import Method, Problem
-from tokswap.methods.geometry import Center, Outliers, compare
+from tokswap.methods.cost import Cost, Sizes, mapped_cost
+from tokswap.methods.geometry import Center, compare
 from tokswap.progress import note
 
 if TYPE_CHECKING:
@@ -41,6 +43,10 @@ class Ridge(Method):
     )
     center: Center = True
     outliers: Outliers = 4.0
+
+    def cost(self, sizes: Sizes) -> Cost:
+        """See :meth:`Method.cost`."""
+        return mapped_cost(sizes)
 
     def fill(self, problem: Problem) -> "Tensor":
         """See :meth:`Method.fill`.
