@@ -43,7 +43,6 @@ def test_blocks_change_nothing(metric: Metric, block: int) -> None:
 @both_metrics
 @pytest.mark.parametrize("copies", [3, 60])
 def test_the_lowest_of_equal_atoms_win(metric: Metric, copies: int) -> None:
-    # More copies than there are spare candidates, in one case.
     distinct = normal(20, 16).bfloat16().float()  # whose multiples are exact
     factor = 3.0 if metric == "cosine" else 1.0
     atoms = torch.cat([distinct, *[factor * distinct] * (copies - 1)])
@@ -53,6 +52,15 @@ def test_the_lowest_of_equal_atoms_win(metric: Metric, copies: int) -> None:
         assert row[:copies] == list(range(first, 20 * copies, 20))
         assert row[copies:] == list(range(second, 20 * (copies - 1), 20))
     assert bool((distances.diff(dim=1) >= -1e-12).all())
+
+
+@both_metrics
+def test_more_equal_atoms_than_are_looked_at_again(metric: Metric) -> None:
+    distinct, targets = normal(20, 16), normal(30, 16, seed=1)
+    near = nearest(targets, distinct, 1, metric=metric)[0]
+    indices, _ = nearest(targets, distinct.repeat(60, 1), 30, metric=metric)
+    for row, (first,) in zip(indices.tolist(), near.tolist(), strict=True):
+        assert row == list(range(first, 20 * 30, 20))
 
 
 def test_near_atoms_far_from_the_origin_are_told_apart() -> None:

@@ -19,6 +19,7 @@ class Moments:
 
     Attributes:
         count: N.
+        center: Whether the means are taken off.
         source_mean: (E,) the mean of the x_i, or zeros where it is not taken off.
         target_mean: (D,) the mean of the y_i, or zeros.
         source: (E, E) sum of the products of x_i with itself, off the mean.
@@ -27,6 +28,7 @@ class Moments:
     """
 
     count: int
+    center: bool
     source_mean: Tensor
     target_mean: Tensor
     source: Tensor
@@ -114,7 +116,7 @@ def moments(
         square += float(y.square().sum())
     if not (gram.isfinite().all() and cross.isfinite().all() and math.isfinite(square)):
         raise ValueError("rows hold NaN or infinite values; leave those rows out")
-    return Moments(count, means[0], means[1], gram, cross, square)
+    return Moments(count, center, means[0], means[1], gram, cross, square)
 
 
 def procrustes(known: Moments, *, scale: bool = True) -> LinearMap:
@@ -177,7 +179,7 @@ def ridge(known: Moments, *, penalty: float | None = None) -> tuple[LinearMap, f
 def _gcv(known: Moments, values: Tensor, squares: Tensor, weight: float) -> float:
     """Return the error by generalised cross-validation of one λ; infinity where all is fitted."""
     kept = values / (values + weight)
-    free = known.count - float(kept.sum()) - float(known.source_mean.any())
+    free = known.count - float(kept.sum()) - int(known.center)
     if free <= 1e-6 * known.count:
         return math.inf
     # |X A - Y|² = |Y|² - Σ z_i² (s_i + 2 λ) / (s_i + λ)², with z = Vᵀ Xᵀ Y
