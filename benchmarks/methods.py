@@ -30,6 +30,11 @@ RUNS: tuple[tuple[str, str, dict[str, Any]], ...] = (
         "omp",
         {"normalize": False, "center": False, "outliers": None},
     ),
+    ("`interpolate` (k = 10, softmax)", "interpolate", {}),
+    ("`interpolate`, barycentric", "interpolate", {"weights": "barycentric"}),
+    ("`procrustes`", "procrustes", {}),
+    ("`ridge`", "ridge", {}),
+    ("`landmarks` (512)", "landmarks", {}),
     ("`pieces` (mean)", "pieces", {}),
     (
         "`pieces`, last in, decayed out",

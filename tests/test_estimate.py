@@ -9,8 +9,9 @@ import pytest
 
 from tokswap.checkpoint.header import DTYPE_BITS
 from tokswap.errors import EvaluationError, OutputError, RecipeError
-from tokswap.estimate import RUNTIME, Disk, Estimate, Fetch, check_room
+from tokswap.estimate import Disk, Estimate, Fetch, check_room
 from tokswap.methods import METHODS
+from tokswap.peak_memory import RUNTIME
 from tokswap.pipeline import transplant
 from tokswap.preview import preview
 from tokswap.recipe import Recipe, make_recipe
@@ -34,7 +35,7 @@ def sizes(folder: Path) -> dict[str, int]:
 def test_what_is_written_is_what_was_said(
     base: str, donor: str, method: str, tmp_path: Path
 ) -> None:
-    parameters = {"k": 8} if method == "omp" else {}
+    parameters = {"omp": {"k": 8}, "landmarks": {"count": 32}}.get(method, {})
     asked = recipe(base, donor, tmp_path / "out", method=method, parameters=parameters)
     expected = preview(asked).estimate
     assert list(tmp_path.iterdir()) == []

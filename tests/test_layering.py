@@ -77,7 +77,7 @@ def test_the_imports_are_found() -> None:
     assert "tokswap.solvers.omp" not in AT_ONCE["tokswap.methods.omp"]
     assert "tokswap.solvers.sparse" in IMPORTS["tokswap.methods.base"]  # for types only
     assert "tokswap.solvers.sparse" not in AT_ONCE["tokswap.methods.base"]
-    assert "tokswap.methods.pieces" in AT_ONCE["tokswap.methods.omp"]
+    assert "tokswap.methods.pieces" in AT_ONCE["tokswap.methods.geometry"]
 
 
 def test_solvers_know_tensors_only() -> None:

@@ -65,8 +65,10 @@ class Loader:
         self.asked.append(("donor", role))
         return self.rows["donor", role]
 
-    def tables(self, *, tied: bool = False) -> Tables:
-        return Tables(self.base, self.donor, tied=tied)
+    def tables(self, *, tied: bool = False, donor_tied: bool = False) -> Tables:
+        if donor_tied:
+            self.rows["donor", "output"] = self.rows["donor", "input"]
+        return Tables(self.base, self.donor, tied=tied, donor_tied=donor_tied)
 
 
 @pytest.fixture
@@ -91,6 +93,10 @@ class Counting(Method):
 
 class NeedsDonor(Counting):
     needs_donor: ClassVar[bool] = True
+
+
+class NeedsBase(NeedsDonor):
+    needs_base: ClassVar[bool] = True
 
 
 @pytest.fixture(autouse=True)
@@ -198,6 +204,61 @@ def test_an_untied_base_is_solved_once_where_roles_cannot_differ(
     for role in ("input", "output"):
         share = said[role].model_dump()["share"]
         assert plan.explain(number, role)[1] == [(alignment.base_rows, share)]
+
+
+@pytest.mark.parametrize(
+    ("methods", "solved"),
+    [
+        ((NeedsDonor(), NeedsDonor()), ["input"]),
+        ((NeedsBase(), NeedsBase()), ["input", "output"]),
+        ((NeedsDonor(), NeedsDonor(share=0.5)), ["input", "output"]),
+    ],
+)
+def test_one_donor_table_is_solved_once_for_both_roles(
+    methods: tuple[Method, Method], solved: list[str], alignment: Alignment, loader: Loader
+) -> None:
+    said: dict[Role, Method] = {"input": methods[0], "output": methods[1]}
+    plan = make_plan(alignment, said, loader.tables(donor_tied=True))
+    assert Counting.asked == solved
+    assert (plan.roles["output"] is plan.roles["input"]) == (len(solved) == 1)
+
+
+def test_roles_that_copy_apart_are_solved_once_too(alignment: Alignment, loader: Loader) -> None:
+    special, begin = int(alignment.ids(Kind.SPECIAL)[0]), int(alignment.used_base_ids[7])
+    assert alignment.source[special] != begin
+    apart = replace(alignment, input_source={special: begin})
+    plan = make_plan(apart, both(NeedsDonor()), loader.tables(donor_tied=True))
+    assert Counting.asked == ["input"]
+    assert plan.explain(special, "input")[1] == [(begin, 1.0)]
+    assert plan.explain(special, "output")[1] == [(int(alignment.source[special]), 1.0)]
+    number = int(alignment.missing[0])
+    assert plan.explain(number, "input") == plan.explain(number, "output")
+
+
+def test_what_serves_both_roles_leaves_out_what_is_untrained_in_either(
+    alignment: Alignment, loader: Loader
+) -> None:
+    # Each target's row is half as long as one anchor's. Of four anchors one is unfit in the input
+    # table, one in the output table, one in the donor, and one in none of them.
+    anchors, targets = alignment.anchors[10:14], alignment.missing[:4]
+    sources = alignment.source[anchors].tolist()
+    tables = loader.tables(donor_tied=True)
+    donor = loader.rows["donor", "input"]
+    donor[targets] = donor[anchors] / 2
+    loader.rows["base", "input"][sources[0]] = 0
+    loader.rows["base", "output"][sources[1]] *= 1e3
+    donor[anchors[2]] *= 1e3
+    only, method = [int(number) for number in targets], METHODS["omp"](k=1, center=False)
+    plan = make_plan(alignment, both(method), tables, only=only)
+    assert plan.roles["output"] is plan.roles["input"]
+    found = [plan.explain(number)[1][0][0] for number in only]
+    assert [one == other for one, other in zip(found, sources, strict=True)] == [False] * 3 + [True]
+    noted = {place: bool(rows.any()) for place, rows in tables.untrained.items()}
+    assert noted == dict.fromkeys(loader.rows, True)
+    # With a table of its own each role goes by its own rows.
+    apart = make_plan(alignment, both(method), loader.tables(), only=only)
+    ways = [apart.explain(only[0], role)[1][0][0] for role in ("input", "output")]
+    assert ways[0] != sources[0] == ways[1]
 
 
 def test_samples_are_drawn_for_each_role_from_its_own_table(

@@ -17,16 +17,10 @@ from tokswap.checkpoint.target import check_space
 from tokswap.checkpoint.writer import needed_files
 from tokswap.errors import OutputError
 from tokswap.pair import Pair
+from tokswap.peak_memory import peak_memory, plan_bytes, weights_bytes
 from tokswap.recipe import Recipe
 from tokswap.report.record import counts
-from tokswap.solvers.sparse import ROWS_AT_ONCE
 
-RUNTIME = 500 << 20
-"""Memory of a process that has imported torch and transformers, about."""
-WORK = 256 << 20
-"""Memory of the blocks that rows are computed in, about."""
-HEADER = 8 << 10
-"""Bytes of the plan's own header, at most."""
 REPORTS = 64 << 10
 """Bytes of the record and the model card, at most."""
 
@@ -167,12 +161,12 @@ def estimate(pair: Pair, recipe: Recipe, *, plan_only: bool = False) -> Estimate
         plan_only: Whether no weights are to be written.
     """
     tables = tuple(_tables(pair, recipe))
-    plan = _plan_bytes(pair, recipe)
+    plan = plan_bytes(pair, recipe)
     return Estimate(
         fetches=tuple(fetch for fetch in _fetches(pair, plan_only) if fetch.bytes),
         counts=counts(pair.alignment),
         tables=tables,
-        memory=_memory(pair, recipe, tables, plan, plan_only=plan_only),
+        memory=peak_memory(pair, recipe, tables, plan, plan_only=plan_only),
         writes={"plan": plan, "record": REPORTS} if plan_only else _writes(pair, tables, plan),
     )
 
@@ -239,13 +233,9 @@ def _caches() -> list[tuple[str, Path, bool]]:
     ]
 
 
-def _weights(base: Checkpoint) -> int:
-    return sum(base.files.size(shard) for shard in base.shards)
-
-
 def _writes(pair: Pair, tables: tuple[Table, ...], plan: int) -> dict[str, int]:
     base, donor = pair.base.files, pair.donor.files
-    weights = _weights(pair.base)
+    weights = weights_bytes(pair.base)
     needed = set(needed_files(pair.base)) - set(pair.base.shards)
     small = {name for name in needed if not is_tokenizer_file(name)}
     return {
@@ -256,72 +246,3 @@ def _writes(pair: Pair, tables: tuple[Table, ...], plan: int) -> dict[str, int]:
         "plan": plan,
         "record and model card": REPORTS,
     }
-
-
-def _plan_bytes(pair: Pair, recipe: Recipe) -> int:
-    """Bytes of the plan: eight for a weight with its column, eight for a row, four for a token."""
-    alignment, method = pair.alignment, recipe.methods["input"]
-    reads_tables = method.needs_donor or recipe.method == "normal"
-    alike = method == recipe.methods["output"] and not reads_tables
-    roles = 1 if pair.layout.tied or alike else 2  # what serves both is held once
-    missing = len(alignment.missing)
-    k = getattr(method, "k", None)
-    pieces = 0
-    if k is None and recipe.method not in {"mean", "zero", "normal"}:
-        pieces = sum(len(ids) for ids in alignment.pieces.values())
-    entries = len(alignment.used_base_ids) + alignment.rows
-    entries += len(alignment.anchors) + (k + 1) * missing if k is not None else pieces
-    dense = pair.base.info(pair.layout.input).shape[1] * missing * 4
-    per_role = 8 * (entries + alignment.rows) + (dense if recipe.method == "normal" else 0)
-    tokens = len(alignment.base) + len(alignment.donor)
-    return alignment.rows + roles * per_role + 4 * tokens + HEADER
-
-
-def _memory(
-    pair: Pair, recipe: Recipe, tables: tuple[Table, ...], plan: int, *, plan_only: bool
-) -> dict[str, int]:
-    """Bytes at the peak of each stage, about; files that are read in place are not counted."""
-    base = pair.base
-    width = base.info(pair.layout.input).shape[1]
-    anchors, missing = len(pair.alignment.anchors), len(pair.alignment.missing)
-    planning = RUNTIME + 2 * plan
-    if pair.donor_layout:
-        donor_width = pair.donor.info(pair.donor_layout.input).shape[1]
-        # The anchors' rows as they are, off their mean, at unit norm; the missing ones' twice.
-        planning += 4 * (3 * anchors + 2 * missing) * donor_width + 4 * anchors * width + WORK
-    elif recipe.method == "normal":
-        # The covariance and its eigenvectors, the samples, all in float64.
-        planning += 8 * (4 * width + len(pair.alignment.used_base_ids) + 3 * missing) * width
-    found = {"plan": planning}
-    if plan_only:
-        return found
-    found["write"] = RUNTIME + plan + max(_writing(pair, tables), default=0)
-    weights = _weights(base) + sum(table.bytes - table.old_bytes for table in tables)
-    if recipe.verify:
-        found["verify"] = 2 * RUNTIME + weights
-    if recipe.eval is not None:
-        elements = sum(
-            math.prod(info.shape)
-            for shard in base.shards
-            for info in base.header(shard).tensors.values()
-        )
-        found["evaluate"] = RUNTIME + WORK + 4 * elements
-    return found
-
-
-def _writing(pair: Pair, tables: tuple[Table, ...]) -> Iterator[int]:
-    """Bytes that each table needs while it is written, block by block."""
-    for tensor, table in zip(pair.layout.tensors, tables, strict=True):
-        stored = pair.base.info(table.name).dtype
-        bits = max(DTYPE_BITS[stored], DTYPE_BITS[table.dtype])
-        if {stored, table.dtype} == {"F16", "BF16"}:
-            bits = DTYPE_BITS["F32"]  # which holds both
-        rows = max(table.shape[tensor.axis], 1)
-        numbers = math.prod(table.shape)
-        # The block, the one before it, the rows that are copied into it and those looked at.
-        needed = 4 * (numbers * min(ROWS_AT_ONCE, rows) // rows) * bits // 8
-        if stored != table.dtype or pair.base.parts(table.name):
-            needed += math.prod(table.old_shape) * bits // 8  # else it is read in place
-        if tensor.axis:
-            needed += 2 * table.bytes  # it is put together, and turned
-        yield needed

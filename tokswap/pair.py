@@ -59,6 +59,7 @@ class Pair:
             base=of_base,
             donor=of_donor if donor_layout else None,
             tied=self.layout.tied,
+            donor_tied=donor_layout is not None and donor_layout.tied,
         )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,18 +24,27 @@ class Tables:
         base: Loads the base's table of a role, (S, D).
         donor: Loads the donor's table of a role, (rows, E); None for a bare tokenizer.
         tied: Whether one base table serves both roles.
+        donor_tied: Whether one donor table serves both roles.
         untrained: Which of their rows a method has found to be untrained, by side and role.
     """
 
     base: Callable[[Role], Tensor]
     donor: Callable[[Role], Tensor] | None
     tied: bool
+    donor_tied: bool = False
     untrained: dict[tuple[Side, Role], Tensor] = field(default_factory=dict)
 
     def problem(
-        self, role: Role, alignment: Alignment, ids: list[int], *, seed: int, device: str
+        self,
+        role: Role,
+        alignment: Alignment,
+        ids: list[int],
+        *,
+        seed: int,
+        device: str,
+        also: Sequence[Role] = (),
     ) -> Problem:
-        """Ask for the rows of some missing tokens in one role."""
+        """Ask for the rows of some missing tokens in one role, and in others if they are alike."""
         donor = self.donor
         return Problem(
             role=role,
@@ -45,6 +55,7 @@ class Tables:
             generator=torch.Generator().manual_seed(seed),
             device=device,
             untrained=self.untrained,
+            also={other: partial(self.base, other) for other in also},
         )
 
 
@@ -60,8 +71,8 @@ def make_plan(
 ) -> Plan:
     """Make the plan: copy the shared rows, fill the missing ones by a method for each role.
 
-    A tied base has one table, which is solved once, as input. So is an untied one where both roles
-    have the same settings and the method reads no tables, for then both come out the same.
+    A tied base has one table, which is solved once, as input. So is an untied one where nothing
+    that the method goes by differs between the roles (:func:`alike`).
 
     Args:
         alignment: The new vocabulary against the base's.
@@ -77,24 +88,52 @@ def make_plan(
     """
     missing = [int(number) for number in (alignment.missing if only is None else only)]
 
-    def plan_of(role: Role) -> RolePlan:
-        problem = tables.problem(role, alignment, missing, seed=seed, device=device)
-        split = {} if tables.tied or role == "output" else alignment.input_source
-        return _role_plan(problem, methods[role], split)
+    def fill(role: Role, *also: Role) -> Filled:
+        problem = tables.problem(role, alignment, missing, seed=seed, device=device, also=also)
+        return methods[role].fill(problem) if missing else None
 
-    roles: dict[Role, RolePlan] = {"input": plan_of("input")}
-    if not tables.tied:
-        reads_tables = methods["output"].needs_donor or len(roles["input"].dense_ids)
-        alike = methods["input"] == methods["output"] and not reads_tables
-        alike = alike and not alignment.input_source
-        roles["output"] = roles["input"] if alike else plan_of("output")
+    def plan_of(role: Role, filled: Filled) -> RolePlan:
+        split = {} if tables.tied or role == "output" else alignment.input_source
+        return _role_plan(alignment, role, missing, filled, split)
+
+    if tables.tied:
+        roles: dict[Role, RolePlan] = {"input": plan_of("input", fill("input"))}
+    elif not alike(methods, donor_tied=tables.donor_tied):
+        roles = {"input": plan_of("input", fill("input"))}
+        roles["output"] = plan_of("output", fill("output"))
+    else:
+        filled = fill("input", "output")
+        roles = {"input": plan_of("input", filled)}
+        apart = bool(alignment.input_source)
+        roles["output"] = plan_of("output", filled) if apart else roles["input"]
     return Plan(roles, torch.from_numpy(alignment.kind.copy()), dict(about or {}))
 
 
-def _role_plan(problem: Problem, method: Method, split: Mapping[int, int]) -> RolePlan:
-    alignment, rows = problem.alignment, problem.alignment.rows
+def alike(methods: Mapping[Role, Method], *, donor_tied: bool) -> bool:
+    """Tell whether one answer serves both roles of an untied base.
+
+    Args:
+        methods: The method of each role.
+        donor_tied: Whether one donor table serves both roles.
+    """
+    method = methods["input"]
+    reads_apart = method.needs_base or (method.needs_donor and not donor_tied)
+    return method == methods["output"] and not reads_apart
+
+
+Filled = SparseRows | WithAverages | Tensor | None
+"""A method's answer; None where nothing was asked."""
+
+
+def _role_plan(
+    alignment: Alignment,
+    role: Role,
+    missing: Sequence[int],
+    filled: Filled,
+    split: Mapping[int, int],
+) -> RolePlan:
+    rows = alignment.rows
     averages = _mean_of(alignment.used_base_ids.tolist(), alignment.base_rows)
-    filled = method.fill(problem) if problem.ids else None
     if isinstance(filled, WithAverages):
         averages = SparseRows.concatenate([averages, filled.averages])
         filled = filled.weights
@@ -103,7 +142,7 @@ def _role_plan(problem: Problem, method: Method, split: Mapping[int, int]) -> Ro
     source = alignment.source.copy()
     source[list(split)] = list(split.values())
     no_source = (source < 0) & np.isin(alignment.kind, (Kind.UNMATCHED, Kind.UNUSED))
-    source[no_source] = problem.mean_column
+    source[no_source] = alignment.base_rows  # the mean
     weights = SparseRows.selection(torch.from_numpy(source), columns)
     lists = [list(ids) for ids in alignment.overrides.values()]
     said = SparseRows.from_lists(
@@ -112,7 +151,7 @@ def _role_plan(problem: Problem, method: Method, split: Mapping[int, int]) -> Ro
     overridden = torch.tensor(list(alignment.overrides), dtype=torch.int64)
     weights = weights.combine(said.scatter(overridden, rows), 1, 1)
 
-    ids = torch.tensor(problem.ids, dtype=torch.int64)
+    ids = torch.tensor(missing, dtype=torch.int64)
     if isinstance(filled, SparseRows):
         filled = filled.map_columns(torch.arange(filled.columns), columns)
         return RolePlan(weights.combine(filled.scatter(ids, rows), 1, 1), averages, *_no_rows())
@@ -120,7 +159,7 @@ def _role_plan(problem: Problem, method: Method, split: Mapping[int, int]) -> Ro
         return RolePlan(weights, averages, *_no_rows())
     if not bool(torch.isfinite(filled).all()):
         raise MethodError(
-            f"the {problem.role} rows of {alignment.base.name!r} give rows that are not finite; "
+            f"the {role} rows of {alignment.base.name!r} give rows that are not finite; "
             "its table holds infinities or is damaged"
         )
     return RolePlan(weights, averages, ids, filled.float().cpu())

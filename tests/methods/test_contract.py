@@ -9,11 +9,12 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from tokswap.errors import MethodError
-from tokswap.methods import DEFAULT, METHODS, Method, Problem, WithAverages
+from tokswap.methods import DEFAULT, METHODS, Method, Problem, Role, Sizes, WithAverages
+from tokswap.planning import Tables, make_plan
 from tokswap.solvers.sparse import SparseRows
 from tokswap.vocabulary.align import Alignment
 
-SETTINGS = {"omp": {"k": 6}}
+SETTINGS = {"omp": {"k": 6}, "landmarks": {"count": 40}}
 RANDOM = {"normal"}
 """Methods whose rows depend on which rows are asked for beside them."""
 
@@ -93,6 +94,49 @@ def test_a_row_does_not_depend_on_its_place_or_company(
     assert some.shape == wanted.shape
     if name not in RANDOM:
         torch.testing.assert_close(some, wanted, rtol=1e-4, atol=1e-6)
+
+
+@every_method
+@pytest.mark.parametrize("role", ["input", "output"])
+def test_the_weights_reproduce_the_rows_of_the_plan(
+    name: str, role: Role, ask: Ask, ids: list[int], alignment, base_table, donor_table
+) -> None:
+    own: dict[Role, Method] = {"input": method(name), "output": method(name)}
+    tables = Tables(lambda _: base_table, lambda _: donor_table, tied=role == "input")
+    written = make_plan(alignment, own, tables, only=ids).apply(base_table, role)[ids]
+    answer = method(name).fill(ask(ids, role=role))
+    if isinstance(answer, Tensor):
+        assert torch.equal(written, answer)
+    else:
+        mean = base_table[alignment.used_base_ids].mean(dim=0, keepdim=True)
+        rows = dense(answer) @ torch.cat([base_table, mean])
+        torch.testing.assert_close(written, rows, rtol=1e-4, atol=1e-4)
+
+
+@every_method
+def test_says_whether_the_bases_rows_are_in_its_answer(
+    name: str, ask: Ask, ids: list[int], base_table: Tensor
+) -> None:
+    answers = [method(name).fill(ask(ids, base=rows)) for rows in (base_table, base_table.roll(1))]
+    assert torch.equal(*map(dense, answers)) != METHODS[name].needs_base
+    assert METHODS[name].needs_base or not isinstance(answers[0], Tensor)
+
+
+@every_method
+def test_tells_what_its_answer_takes(
+    name: str, ask: Ask, alignment: Alignment, base_table: Tensor, donor_table: Tensor
+) -> None:
+    sizes = Sizes(alignment, base_table.shape[1], donor_table.shape[1])
+    cost = method(name).cost(sizes)
+    answer = method(name).fill(ask([int(number) for number in alignment.missing]))
+    assert cost.dense == isinstance(answer, Tensor)
+    assert not (cost.dense and cost.weights)
+    if isinstance(answer, WithAverages):
+        held = len(answer.weights.indices) + len(answer.averages.indices)
+        assert 0.8 * cost.weights <= held <= cost.weights
+    elif not isinstance(answer, Tensor):
+        assert 0.8 * cost.weights <= len(answer.indices) <= cost.weights
+    assert (cost.memory > 0) == (METHODS[name].needs_base or METHODS[name].needs_donor)
 
 
 @every_method

@@ -3,14 +3,23 @@
 from collections.abc import Mapping
 
 from tokswap.methods.base import Method, Problem, Role, Side, WithAverages
+from tokswap.methods.cost import Cost, Sizes
+from tokswap.methods.interpolate import Interpolate
+from tokswap.methods.landmarks import Landmarks
 from tokswap.methods.mean import Mean
 from tokswap.methods.normal import Normal
 from tokswap.methods.omp import OMP
 from tokswap.methods.pieces import Pieces
+from tokswap.methods.procrustes import Procrustes
+from tokswap.methods.ridge import Ridge
 from tokswap.methods.zero import Zero
 
 METHODS: Mapping[str, type[Method]] = {
     "omp": OMP,
+    "interpolate": Interpolate,
+    "procrustes": Procrustes,
+    "ridge": Ridge,
+    "landmarks": Landmarks,
     "pieces": Pieces,
     "mean": Mean,
     "normal": Normal,
@@ -19,4 +28,14 @@ METHODS: Mapping[str, type[Method]] = {
 
 DEFAULT = "omp"
 
-__all__ = ["DEFAULT", "METHODS", "Method", "Problem", "Role", "Side", "WithAverages"]
+__all__ = [
+    "DEFAULT",
+    "METHODS",
+    "Cost",
+    "Method",
+    "Problem",
+    "Role",
+    "Side",
+    "Sizes",
+    "WithAverages",
+]

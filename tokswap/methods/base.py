@@ -1,12 +1,13 @@
 """What a method is asked, and what it answers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from tokswap.methods.cost import Cost, Sizes
 from tokswap.vocabulary.align import Alignment
 from tokswap.vocabulary.unused import unused_ids
 
@@ -32,6 +33,8 @@ class Problem:
         generator: The only source of randomness.
         device: Where to compute, such as ``cpu`` or ``cuda``.
         untrained: What :meth:`find_untrained` has found, by side and role.
+        also: Loads the base's tables of the other roles that the answer will be used for, beside
+            ``role``; both have one table of the donor's.
     """
 
     role: Role
@@ -42,14 +45,18 @@ class Problem:
     generator: "Generator"
     device: str
     untrained: "dict[tuple[Side, Role], Tensor]" = field(default_factory=dict)
+    also: "Mapping[Role, Callable[[], Tensor]]" = field(default_factory=dict)
 
-    def find_untrained(self, side: Side, table: "Tensor", deviations: float) -> "Tensor":
+    def find_untrained(
+        self, side: Side, table: "Tensor", deviations: float, *, role: Role | None = None
+    ) -> "Tensor":
         """Find the rows that were never trained, or hardly, and note them in ``untrained``.
 
         Args:
             side: Whose table it is: ``base`` or ``donor``.
-            table: The table of this role.
+            table: The table of the role.
             deviations: See :func:`~tokswap.solvers.untrained.untrained_rows`.
+            role: Whose table it is; without it, the role that is asked for.
 
         Returns:
             (rows,) bool.
@@ -60,7 +67,7 @@ class Problem:
 
         unused = torch.tensor(unused_ids(getattr(self.alignment, side), len(table))).long()
         found = untrained_rows(table, unused=unused, deviations=deviations)
-        self.untrained[side, self.role] = found
+        self.untrained[side, role or self.role] = found
         return found
 
     @property
@@ -101,6 +108,18 @@ class Method(BaseModel, ABC):
     """Where it was published."""
     needs_donor: ClassVar[bool] = False
     """Whether it reads the donor's weights; otherwise a bare tokenizer will do."""
+    needs_base: ClassVar[bool] = False
+    """Whether the values of the base's rows are in the answer, as in rows that are no combination
+    of theirs. Where they are not, one answer serves both roles of a base, if the donor has one
+    table. To leave out rows that are unfit is no such need."""
+
+    def cost(self, sizes: Sizes) -> Cost:
+        """Tell what the answer for all missing tokens takes: one weight each, if nothing is said.
+
+        Args:
+            sizes: Of the vocabularies and the tables.
+        """
+        return Cost(weights=sizes.missing)
 
     @abstractmethod
     def fill(self, problem: Problem) -> "SparseRows | WithAverages | Tensor":

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from tokswap.errors import MethodError
 from tokswap.methods.base import Method, Problem
+from tokswap.methods.cost import Cost, Sizes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,10 +17,18 @@ class Normal(Method):
 
     summary: ClassVar[str] = "samples from a normal distribution with the rows' mean and covariance"
     paper: ClassVar[str] = "Hewitt 2021, nlp.stanford.edu/~johnhew/vocab-expansion.html"
+    needs_base: ClassVar[bool] = True
 
     scale: float = Field(
         default=1.0, ge=0.0, allow_inf_nan=False, strict=False, description="factor on the spread"
     )
+
+    def cost(self, sizes: Sizes) -> Cost:
+        """See :meth:`Method.cost`."""
+        width = sizes.base_width
+        # The covariance and its eigenvectors, the samples, all in float64.
+        memory = 8 * (4 * width + sizes.used + 3 * sizes.missing) * width
+        return Cost(dense=True, memory=memory)
 
     def fill(self, problem: Problem) -> "Tensor":
         """See :meth:`Method.fill`.

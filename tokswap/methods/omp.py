@@ -1,16 +1,15 @@
 """A missing row is a sparse combination of anchors, found in the donor and replayed in the base."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
 from pydantic import Field
 
 from tokswap.errors import MethodError
+from tokswap.methods.anchors import Outliers
 from tokswap.methods.base import Method, Problem, WithAverages
-from tokswap.methods.pieces import Pieces
+from tokswap.methods.cost import Cost, Sizes, recombined_cost
+from tokswap.methods.geometry import Center, Geometry, compare
 from tokswap.progress import bar
-from tokswap.vocabulary.align import Ids
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,109 +47,37 @@ class OMP(Method):
         description="a residual this small next to the donor's row ends the search",
     )
     normalize: bool = Field(default=True, description="choose anchors by angle, not inner product")
-    center: bool = Field(default=True, description="combine what differs from the anchors' mean")
-    outliers: float | None = Field(
-        default=4.0,
-        gt=0.0,
-        strict=False,
-        description="leave out anchors whose rows look untrained in either model: zeros, repeated, "
-        "all to one side, or of a log length this many robust deviations off the median",
-    )
+    center: Center = True
+    outliers: Outliers = 4.0
 
-    def fill(self, problem: Problem) -> "WithAverages":
+    def cost(self, sizes: Sizes) -> Cost:
+        """See :meth:`Method.cost`."""
+        return recombined_cost(sizes, self.k + int(self.center), targets=sizes.missing)
+
+    def fill(self, problem: Problem) -> WithAverages:
         """See :meth:`Method.fill`."""
-        import torch
+        geometry = compare(problem, "omp", center=self.center, outliers=self.outliers)
+        self._check(geometry)
+        return geometry.recombined(*self._solve(geometry, problem))
 
+    def _solve(self, geometry: Geometry, problem: Problem) -> "tuple[Tensor, Tensor]":
         from tokswap.solvers.omp import orthogonal_matching_pursuit
-        from tokswap.solvers.sparse import SparseRows
 
-        table = self._donor_table(problem)
-        anchors = self._anchors(problem, table)
-        self._check(problem, len(anchors), table.shape[1])
-        with_row = [place for place, number in enumerate(problem.ids) if number < len(table)]
-        targets = _rows(problem, table, np.array([problem.ids[place] for place in with_row]))
-        solvable = targets.any(dim=1)
-        targets = targets[solvable]
-        places = torch.tensor(with_row, dtype=torch.int64)[solvable]
-        atoms = _rows(problem, table, anchors)
-        center = atoms.mean(dim=0) if self.center else torch.zeros(table.shape[1])
-        with bar(f"omp, {problem.role} rows", len(places)) as advance:
-            indices, weights = orthogonal_matching_pursuit(
-                (targets - center).to(problem.device),
-                (atoms - center).to(problem.device),
+        with bar(f"omp, {problem.role} rows", len(geometry.places)) as advance:
+            return orthogonal_matching_pursuit(
+                geometry.targets().to(problem.device),
+                geometry.atoms().to(problem.device),
                 self.k,
                 normalize=self.normalize,
                 rtol=self.rtol,
                 progress=advance,
             )
-        indices, weights = indices.cpu(), weights.cpu()
-        # The columns: the base's rows, their mean, and the anchors' mean, whose weight is what the
-        # others lack to 1.
-        base_ids = torch.from_numpy(problem.alignment.source[anchors])
-        columns, average = problem.columns + 1, problem.columns
-        solved = SparseRows.from_padded(indices, weights, len(anchors)).map_columns(
-            base_ids, columns
-        )
-        if self.center:
-            rest = 1.0 - weights.double().sum(dim=1, keepdim=True)
-            shift = SparseRows.from_padded(torch.full((len(places), 1), average), rest, columns)
-            solved = solved.combine(shift, 1.0, 1.0)
-        found = solved.scatter(places, len(problem.ids))
 
-        done = set(places.tolist())
-        left = [place for place in range(len(problem.ids)) if place not in done]
-        if left:
-            pieces = Pieces().fill(replace(problem, ids=[problem.ids[place] for place in left]))
-            pieces = pieces.map_columns(torch.arange(problem.columns), columns)
-            left_places = torch.tensor(left, dtype=torch.int64)
-            found = found.combine(pieces.scatter(left_places, len(problem.ids)), 1.0, 1.0)
-        share = [[1.0 / max(len(anchors), 1)] * len(anchors)]
-        averages = SparseRows.from_lists([base_ids.tolist()], share, problem.alignment.base_rows)
-        return WithAverages(found, averages)
-
-    def _anchors(self, problem: Problem, table: "Tensor") -> Ids:
-        """The anchors whose rows are fit to compare the models by, in both of them."""
-        anchors = problem.alignment.anchors
-        anchors = anchors[anchors < len(table)]
-        if self.outliers is None or not len(anchors):
-            return anchors
-        donor = problem.find_untrained("donor", table, self.outliers).numpy()
-        base = problem.find_untrained("base", problem.base_table(), self.outliers).numpy()
-        fit: Ids = anchors[~donor[anchors] & ~base[problem.alignment.source[anchors]]]
-        return fit
-
-    def _donor_table(self, problem: Problem) -> "Tensor":
-        if problem.donor_table is None:
-            raise MethodError(
-                f"omp needs the donor's weights and {problem.alignment.donor.name!r} is a bare "
-                "tokenizer; give a model, or choose a method that needs none, such as pieces"
-            )
-        return problem.donor_table()
-
-    def _check(self, problem: Problem, anchors: int, width: int) -> None:
-        donor = problem.alignment.donor.name
-        if self.k > anchors:
-            raise MethodError(
-                f"omp with k={self.k} needs as many anchors, and {donor!r} shares {anchors} tokens "
-                "with the base that are fit to be anchors; lower method.k or choose a donor with a "
-                "closer vocabulary"
-            )
-        if self.k > width:
+    def _check(self, geometry: Geometry) -> None:
+        geometry.check_anchors(self.k, f"k={self.k}", "lower method.k or ")
+        if self.k > geometry.width:
+            donor = geometry.problem.alignment.donor.name
             raise MethodError(
                 f"omp with k={self.k} has more coefficients than {donor!r} has dimensions "
-                f"({width}), so every row could be matched by chance; lower method.k"
+                f"({geometry.width}), so every row could be matched by chance; lower method.k"
             )
-
-
-def _rows(problem: Problem, table: "Tensor", ids: Ids, side: str = "donor") -> "Tensor":
-    import torch
-
-    rows = table.index_select(0, torch.from_numpy(ids.astype(np.int64))).float()
-    if not bool(torch.isfinite(rows).all()):
-        name = getattr(problem.alignment, side).name
-        raise MethodError(
-            f"omp cannot work with the {problem.role} rows of the {side} {name!r}, which hold NaN "
-            "or infinite values; fetch them again, or choose a method that needs no donor, such as "
-            "pieces"
-        )
-    return rows

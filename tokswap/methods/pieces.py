@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from tokswap.methods.base import Method, Problem
+from tokswap.methods.cost import Cost, Sizes
 
 if TYPE_CHECKING:
     from tokswap.solvers.sparse import SparseRows
@@ -27,6 +28,10 @@ class Pieces(Method):
     decay: float = Field(
         default=0.5, gt=0.0, le=1.0, strict=False, description="factor per piece of `decayed`"
     )
+
+    def cost(self, sizes: Sizes) -> Cost:
+        """See :meth:`Method.cost`."""
+        return Cost(weights=sizes.pieces)
 
     def fill(self, problem: Problem) -> "SparseRows":
         """See :meth:`Method.fill`."""

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, ClassVar
 
 from tokswap.methods.base import Method, Problem
+from tokswap.methods.cost import Cost, Sizes
 
 if TYPE_CHECKING:
     from tokswap.solvers.sparse import SparseRows
@@ -16,6 +17,10 @@ class Zero(Method):
 
     summary: ClassVar[str] = "zeros; in the output role their logit 0 can outrank real tokens"
     paper: ClassVar[str] = "a baseline of arXiv 2506.06607"
+
+    def cost(self, sizes: Sizes) -> Cost:  # noqa: ARG002 - nothing costs nothing
+        """See :meth:`Method.cost`."""
+        return Cost()
 
     def fill(self, problem: Problem) -> "SparseRows":
         """See :meth:`Method.fill`."""

@@ -1,0 +1,49 @@
+"""The anchors that are fit to compare two models by."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from pydantic import Field
+
+from tokswap.methods.base import Problem
+from tokswap.vocabulary.align import Ids
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Outliers = Annotated[
+    float | None,
+    Field(
+        gt=0.0,
+        strict=False,
+        description="leave out anchors whose rows look untrained in either model: zeros, repeated, "
+        "all to one side, or of a log length this many robust deviations off the median",
+    ),
+]
+"""The setting ``outliers``."""
+
+
+def fit_anchors(problem: Problem, table: "Tensor", outliers: float | None) -> Ids:
+    """Return the anchors whose rows are fit to compare the models by, in every table that counts.
+
+    Args:
+        problem: The rows to fill; where the answer is for other roles too, their tables count.
+        table: The donor's table.
+        outliers: Deviations off the median from which a row's length is odd; None leaves all in.
+
+    Returns:
+        (N,) donor ids.
+    """
+    anchors = problem.alignment.anchors
+    anchors = anchors[anchors < len(table)]
+    if outliers is None or not len(anchors):
+        return anchors
+    source = problem.alignment.source[anchors]
+    fit = ~problem.find_untrained("donor", table, outliers).numpy()[anchors]
+    for role, base_table in {problem.role: problem.base_table, **problem.also}.items():
+        unfit = problem.find_untrained("base", base_table(), outliers, role=role)
+        fit &= ~unfit.numpy()[source]
+        # A donor with one table has it in both roles.
+        problem.untrained["donor", role] = problem.untrained["donor", problem.role]
+    found: Ids = anchors[np.asarray(fit)]
+    return found
