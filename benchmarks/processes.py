@@ -62,7 +62,9 @@ def family(pid: int) -> Iterator[int]:
     """A process and all that came of it."""
     yield pid
     try:
-        lists = [task.joinpath("children").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+        lists = [
+            task.joinpath("children").read_text() for task in Path(f"/proc/{pid}/task").iterdir()
+        ]
     except OSError:  # it has ended
         return
     for child in " ".join(lists).split():

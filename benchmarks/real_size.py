@@ -31,6 +31,9 @@ from processes import Measured, measured
 
 HERE = Path(__file__).parent
 SHOWN = 15
+AROUND = ("__main__.py", "cli/", "pipeline.py", "stages.py")
+"""Files whose functions only call the others: left out of the profile."""
+
 SOLVED = "plan"
 """The stage that solves; the others are what lies around the solver."""
 
@@ -126,8 +129,9 @@ def show(found: dict[str, Any]) -> None:
     print(f"without {' and '.join(found['not_around'])}: {around:.2f} s")
     print(f"peak memory: {cost['anonymous']:.0f} MB, all processes, files that are mapped aside;")
     print(f"             {cost['peak']:.0f} MB in the largest process, these pages included")
-    for title, key in (("within", "within"), ("at the line itself", "own")):
-        if entries := found["profile"].get(key):
+    for title, key in (("in a function and what it calls", "within"), ("at a line itself", "own")):
+        entries = [e for e in found["profile"].get(key, ()) if not e[0].startswith(AROUND)]
+        if entries:
             print(f"\n{'seconds':>8}  {title}")
             for place, seconds in entries[:SHOWN]:
                 print(f"{seconds:8.2f}  {place}")

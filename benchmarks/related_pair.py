@@ -102,9 +102,7 @@ def build(folder: Path, tokenizer: Path, config: dict[str, Any], seed: int) -> N
     partial.rename(folder)
 
 
-def write_weights(
-    path: Path, vocabulary: Vocabulary, config: Mapping[str, Any], seed: int
-) -> None:
+def write_weights(path: Path, vocabulary: Vocabulary, config: Mapping[str, Any], seed: int) -> None:
     """Write all tensors one after another; memory holds a block of them."""
     rows, width = config["vocab_size"], config["hidden_size"]
     shapes = {"model.embed_tokens.weight": (rows, width)}
@@ -118,7 +116,7 @@ def write_weights(
     body: dict[tuple[int, ...], Tensor] = {}
     with path.open("wb") as file:
         file.write(pack_header(entries, {"format": "pt"}))
-        for number, (name, shape) in enumerate(shapes.items()):
+        for number, shape in enumerate(shapes.values()):
             if shape == (rows, width):
                 for block in table(vocabulary, rows, width, seed + number):
                     file.write(tensor_bytes(block))

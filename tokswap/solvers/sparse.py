@@ -296,11 +296,19 @@ def _canonical(
     """Sort entries (int64, int64, float64) of a (T, S) matrix, sum equal places, drop zeros."""
     count, columns = shape
     _check_ids(indices, columns, "indices", "columns")  # else they would land in other rows
-    places, order = (rows * columns + indices).sort(stable=True)
-    fresh = torch.cat([torch.ones(len(places[:1]), dtype=torch.bool), places.diff() != 0])
-    sums = torch.zeros(int(fresh.sum()), dtype=torch.float64)
-    sums = sums.index_add_(0, fresh.cumsum(0) - 1, weights[order]).float()
-    places, sums = places[fresh][sums != 0], sums[sums != 0]
+    places = rows * columns + indices
+    if bool(
+        (places.diff() > 0).all()
+    ):  # in order already, as what comes of another matrix often is
+        sums = weights.float()
+    else:
+        places, order = places.sort(stable=True)
+        fresh = torch.cat([torch.ones(len(places[:1]), dtype=torch.bool), places.diff() != 0])
+        sums = torch.zeros(int(fresh.sum()), dtype=torch.float64)
+        sums = sums.index_add_(0, fresh.cumsum(0) - 1, weights[order]).float()
+        places = places[fresh]
+    if not bool((there := sums != 0).all()):
+        places, sums = places[there], sums[there]
     width = max(columns, 1)  # without columns there are no entries to divide
     starts = _starts((places // width).bincount(minlength=count))
     return SparseRows(starts, places % width, sums, columns)

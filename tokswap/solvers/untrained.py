@@ -93,10 +93,7 @@ def _hashes(table: Tensor, ids: Tensor) -> Tensor:
     whole = {8: torch.int64, 4: torch.int32, 2: torch.int16}[table.element_size()]
     draw = torch.Generator().manual_seed(0)
     factors = torch.randint(-(2**63), 2**63 - 1, (table.shape[1],), generator=draw)
-    parts = [
-        (table.index_select(0, some).view(whole) * factors).sum(dim=1)
-        for some in ids.split(_rows(table))
-    ]
+    parts = [(rows.view(whole) * factors).sum(dim=1) for rows in _chosen(table, ids)]
     return torch.cat(parts)
 
 
@@ -107,8 +104,8 @@ def _lengths(table: Tensor, mean: Tensor) -> Tensor:
 def _sum(table: Tensor, chosen: Tensor, mean: Tensor, *, unit: bool = False) -> Tensor:
     """Sum the chosen rows without the mean, or their unit vectors."""
     total = torch.zeros(table.shape[1], dtype=torch.float64)
-    for some in chosen.nonzero()[:, 0].split(_rows(table)):
-        rows = table.index_select(0, some).float() - mean
+    for block in _chosen(table, chosen.nonzero()[:, 0]):
+        rows = block.float() - mean
         rows = rows / rows.norm(dim=1, keepdim=True) if unit else rows
         total += rows.sum(dim=0, dtype=torch.float64)
     return total.float()
@@ -116,8 +113,9 @@ def _sum(table: Tensor, chosen: Tensor, mean: Tensor, *, unit: bool = False) -> 
 
 def _cosines(table: Tensor, mean: Tensor, side: Tensor, lengths: Tensor) -> Tensor:
     """Cosines of the rows without the mean, of these lengths, with a direction."""
-    products = torch.cat([(block.float() - mean) @ side for block in _blocks(table)])
-    return products / (lengths.clamp(min=1e-8) * side.norm())
+    products = torch.cat([(block.float() - mean).mv(side) for block in _blocks(table)])
+    norms: Tensor = lengths.clamp(min=1e-8) * side.norm()
+    return products / norms
 
 
 def _rows(table: Tensor) -> int:
@@ -130,3 +128,10 @@ def _blocks(table: Tensor) -> Iterator[Tensor]:
     rows = _rows(table)
     for start in range(0, max(len(table), 1), rows):
         yield table[start : start + rows].detach()
+
+
+def _chosen(table: Tensor, ids: Tensor) -> Iterator[Tensor]:
+    """Copies of some of the table's rows; one empty block of none."""
+    rows = _rows(table)
+    for start in range(0, max(len(ids), 1), rows):
+        yield table.index_select(0, ids[start : start + rows]).detach()
