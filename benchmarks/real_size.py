@@ -126,7 +126,8 @@ def show(found: dict[str, Any]) -> None:
         print(f"{stage:<16}{seconds:9.2f}")
     print(f"{'together':<16}{cost['seconds']:9.2f}   ({cost['cpu']:.2f} s of CPU time)")
     around = cost["seconds"] - sum(found["seconds"].get(s, 0.0) for s in found["not_around"])
-    print(f"without {' and '.join(found['not_around'])}: {around:.2f} s")
+    if found["not_around"]:
+        print(f"{'the rest':<16}{around:9.2f}   (without {' and '.join(found['not_around'])})")
     print(f"peak memory: {cost['anonymous']:.0f} MB, all processes, files that are mapped aside;")
     print(f"             {cost['peak']:.0f} MB in the largest process, these pages included")
     for title, key in (("in a function and what it calls", "within"), ("at a line itself", "own")):

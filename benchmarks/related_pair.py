@@ -59,7 +59,7 @@ BASE: Mapping[str, Any] = {
 
 
 def donor_config(width: int) -> dict[str, Any]:
-    """Mistral NeMo's settings, with one layer of another width."""
+    """Mistral NeMo's settings, with one layer, of another width and narrower within."""
     return {
         "architectures": ["MistralForCausalLM"],
         "model_type": "mistral",
@@ -67,8 +67,8 @@ def donor_config(width: int) -> dict[str, Any]:
         "hidden_size": width,
         "intermediate_size": width,
         "num_hidden_layers": 1,
-        "num_attention_heads": width // 128,
-        "num_key_value_heads": width // 128,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
         "head_dim": 128,
         "hidden_act": "silu",
         "max_position_embeddings": 131_072,
