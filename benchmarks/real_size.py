@@ -34,8 +34,8 @@ SHOWN = 15
 AROUND = ("__main__.py", "cli/", "pipeline.py", "stages.py")
 """Files whose functions only call the others: left out of the profile."""
 
-SOLVED = "plan"
-"""The stage that solves; the others are what lies around the solver."""
+NO_SOLVERS = ("solvers/sparse.py", "solvers/untrained.py", "<module>")
+"""What is in the solvers' folder and no solver: their time counts as what lies around one."""
 
 
 def build_pair(folder: Path, tokenizers: Path, donor_width: int) -> tuple[Path, Path]:
@@ -93,6 +93,17 @@ def stages(cost: Measured, told: dict[str, Any]) -> dict[str, float]:
     return found
 
 
+def apart(said: argparse.Namespace, found: dict[str, Any]) -> dict[str, float]:
+    """Seconds of the solver itself (without a profile all of plan) and of checking the result."""
+    seconds, own = found["seconds"], found["profile"].get("own")
+    solving = seconds["plan"] if said.method == "omp" else 0.0
+    if own is not None:
+        places = [e for e in own if e[0].startswith("solvers/")]
+        solving = sum(spent for place, spent in places if not any(n in place for n in NO_SOLVERS))
+    parts = {"solver": solving}
+    return parts | {name: seconds[name] for name in ("verify", "evaluate") if name in seconds}
+
+
 def hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of each file, to tell whether two versions write the same."""
     found = {}
@@ -125,9 +136,9 @@ def show(found: dict[str, Any]) -> None:
     for stage, seconds in found["seconds"].items():
         print(f"{stage:<16}{seconds:9.2f}")
     print(f"{'together':<16}{cost['seconds']:9.2f}   ({cost['cpu']:.2f} s of CPU time)")
-    around = cost["seconds"] - sum(found["seconds"].get(s, 0.0) for s in found["not_around"])
-    if found["not_around"]:
-        print(f"{'the rest':<16}{around:9.2f}   (without {' and '.join(found['not_around'])})")
+    rest = cost["seconds"] - sum(found["apart"].values())
+    parts = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in found["apart"].items())
+    print(f"{'the rest':<16}{rest:9.2f}   (without {parts})")
     print(f"peak memory: {cost['anonymous']:.0f} MB, all processes, files that are mapped aside;")
     print(f"             {cost['peak']:.0f} MB in the largest process, these pages included")
     for title, key in (("in a function and what it calls", "within"), ("at a line itself", "own")):
@@ -163,15 +174,10 @@ def main() -> None:
             "method": " ".join([said.method, *said.set, f"donor width {said.donor_width}"]),
             "counts": told["counts"],
             "seconds": stages(cost, told),
-            # What needs no solver is all pipeline.
-            "not_around": [
-                *([SOLVED] if said.method == "omp" else []),
-                *(["verify"] if said.verify else []),
-                *(["evaluate"] if said.eval else []),
-            ],
             "cost": asdict(cost),
             "profile": profile,
         }
+        found["apart"] = apart(said, found)
         if said.hashes:
             found["sha256"] = hashes(Path(work) / "out")
         shutil.rmtree(Path(work) / "out")
