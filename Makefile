@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test check figures families models format clean
+.PHONY: help demo test check slow figures real-size families models format clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -31,6 +31,11 @@ slow: .venv/.installed ## the tests that take minutes: every type of model, ever
 
 figures: .venv/.installed ## the README's table of methods
 	$(BIN)/python benchmarks/methods.py
+
+TOKENIZERS ?= ../shared/tokenizers
+REAL_SIZE ?=
+real-size: .venv/.installed ## a transplant at real size, measured: TOKENIZERS=folder of llama3 and mistral-nemo
+	$(BIN)/python benchmarks/real_size.py --tokenizers $(TOKENIZERS) $(REAL_SIZE)
 
 families: .venv/.installed ## docs/families.md: every family of models, tried (minutes)
 	$(BIN)/python tests/test_families.py > docs/families.md.new

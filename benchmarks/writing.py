@@ -19,13 +19,13 @@ import multiprocessing
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from processes import measured
 
 WIDTH, HIDDEN, SHARDS, DONOR_WIDTH = 2_048, 8_192, 4, 64
 
@@ -127,36 +127,6 @@ def renumber(part: Any, ids: dict[str, int]) -> None:
         token["ids"] = [ids[string] for string in token["tokens"]]
 
 
-def measured(command: list[str], sync: bool) -> tuple[float, float, float]:
-    """Run a command in a process of its own.
-
-    Returns:
-        Its seconds, its peak memory in MB, and the peak of the part that no file backs.
-    """
-    start, anonymous = time.perf_counter(), 0
-    process = subprocess.Popen(command)
-    while True:
-        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if pid:
-            break
-        anonymous = max(anonymous, anonymous_memory(process.pid))
-        time.sleep(0.005)
-    if status:
-        sys.exit(f"{command[0]} failed")
-    if sync:
-        os.sync()
-    return time.perf_counter() - start, usage.ru_maxrss / 1024, anonymous / 1024
-
-
-def anonymous_memory(pid: int) -> int:
-    """Memory of a process that no file backs, in KB."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
-
-
 def report(said: argparse.Namespace, base: Path, donor: Path) -> Iterator[str]:
     """Alternate the programs; yield one line a measurement."""
     target = base.parent / "out"
@@ -169,11 +139,11 @@ def report(said: argparse.Namespace, base: Path, donor: Path) -> Iterator[str]:
     for _ in range(said.runs):
         for name, command in commands.items():
             os.sync()
-            seconds, peak, own = measured([str(part) for part in command], said.sync)
+            cost = measured([str(part) for part in command], sync=said.sync)
             size = sum(file.stat().st_size for file in target.iterdir())
             yield (
-                f"{name:10} {seconds:7.2f} s   peak {peak:6.0f} MB, {own:6.0f} MB of it anonymous"
-                f"   wrote {size / 1e9:.2f} GB"
+                f"{name:10} {cost.seconds:7.2f} s   peak {cost.peak:6.0f} MB, "
+                f"{cost.anonymous:6.0f} MB anonymous   wrote {size / 1e9:.2f} GB"
             )
             shutil.rmtree(target)
 

@@ -47,6 +47,13 @@ def test_from_lists_sorts_sums_and_drops_zeros() -> None:
     assert rows.weights.dtype == torch.float32
 
 
+def test_columns_in_order_are_summed_and_dropped_alike() -> None:
+    rows = SparseRows.from_lists([[0, 1, 1], [2, 3]], [[1, 0.5, 0.25], [0.0, 2]], 4)
+    assert [rows.row(i) for i in range(2)] == [[(0, 1.0), (1, 0.75)], [(3, 2.0)]]
+    once = SparseRows.from_lists([[0, 1], [2, 3]], [[1, 0.5], [0.0, 2]], 4)
+    assert [once.row(i) for i in range(2)] == [[(0, 1.0), (1, 0.5)], [(3, 2.0)]]
+
+
 def test_from_padded_skips_unused_slots() -> None:
     indices = torch.tensor([[2, -1, 0], [-1, -1, -1]])
     weights = torch.tensor([[2.0, torch.nan, 1.0], [0.0, 0.0, 0.0]])

@@ -140,10 +140,19 @@ def test_every_type_is_read(dtype: torch.dtype) -> None:
     assert untrained_rows(table).nonzero()[:, 0].tolist() == [3, 9, 17, 400]
 
 
+def test_a_side_is_pointed_to_however_well_its_rows_agree() -> None:
+    draw = torch.Generator().manual_seed(3)
+    table = torch.randn(400, 24, generator=draw)
+    side, others = torch.linalg.qr(torch.randn(24, 24, generator=draw)).Q.T.tensor_split([1])
+    odd = 0.88 * side + (1 - 0.88**2) ** 0.5 * others[:20]  # they agree on it by 0.88
+    table[:20], table[20] = 500 * odd, table[21:].mean(dim=0) + 5 * side[0]
+    assert untrained_rows(table).nonzero()[:, 0].tolist() == list(range(21))
+
+
 def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     table, _ = planted(*TABLES[0], small)
     whole = untrained_rows(table)
-    monkeypatch.setattr("tokswap.solvers.untrained._ROWS", 97)
+    monkeypatch.setattr("tokswap.solvers.untrained._NUMBERS", 97 * table.shape[1])
     assert torch.equal(untrained_rows(table), whole)
 
 

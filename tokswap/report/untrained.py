@@ -30,11 +30,13 @@ def untrained(
     for (side, role), rows in sorted(found.items(), reverse=True):
         vocabulary = getattr(alignment, side)
         spelt = [
-            number
-            for number, spelling in enumerate(vocabulary.spelling[: len(rows)])
+            (number, is_untrained)
+            for number, (spelling, is_untrained) in enumerate(
+                zip(vocabulary.spelling, rows.tolist(), strict=False)
+            )
             if spelling is not None
         ]
-        numbers = [number for number in spelt if rows[number]]
+        numbers = [number for number, is_untrained in spelt if is_untrained]
         said[f"{side} {role}"] = {
             "count": len(numbers),
             "rows": len(spelt),

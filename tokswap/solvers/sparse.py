@@ -208,7 +208,7 @@ class SparseRows:
         )
 
     def apply(
-        self, table: Tensor, *, below: Tensor | None = None, columns_at_once: int = 256
+        self, table: Tensor, *, below: Tensor | None = None, columns_at_once: int = 64
     ) -> Tensor:
         """Multiply: each row of the result is the weighted sum of rows of the table.
 
@@ -263,21 +263,26 @@ class SparseRows:
         sources, indices = occurring.to(device), indices.to(device)
         weights = self.weights[used].to(device, dtype)
         offsets = _starts(lengths[mixed]).to(device)
-        places = mixed.to(device)
+        places = mixed.nonzero()[:, 0].to(device)
+        # One buffer for all blocks: fresh memory costs more than what is written into it.
+        buffer = table.new_empty(len(sources), min(columns_at_once, table.shape[1]), dtype=dtype)
         for start in range(0, table.shape[1], columns_at_once):
             block = slice(start, start + columns_at_once)
-            width = min(columns_at_once, table.shape[1] - start)
-            block_rows = table.new_empty(len(sources), width, dtype=dtype)
-            block_rows[:in_table] = table[:, block][sources[:in_table]]
-            block_rows[in_table:] = below[:, block][sources[in_table:] - len(table)]
-            result[places, block] = torch.nn.functional.embedding_bag(
+            block_rows = buffer[:, : min(columns_at_once, table.shape[1] - start)]
+            for part, first, last, ids in (
+                (table, 0, in_table, sources[:in_table]),
+                (below, in_table, len(sources), sources[in_table:] - len(table)),
+            ):
+                block_rows[first:last] = part[:, block].index_select(0, ids)
+            mixed_rows = torch.nn.functional.embedding_bag(
                 indices,
                 block_rows,
                 offsets,
                 mode="sum",
                 per_sample_weights=weights,
                 include_last_offset=True,
-            ).to(table.dtype)
+            )
+            result[:, block].index_copy_(0, places, mixed_rows.to(table.dtype))
         return result
 
     def _row_numbers(self) -> Tensor:
@@ -291,11 +296,19 @@ def _canonical(
     """Sort entries (int64, int64, float64) of a (T, S) matrix, sum equal places, drop zeros."""
     count, columns = shape
     _check_ids(indices, columns, "indices", "columns")  # else they would land in other rows
-    places, order = (rows * columns + indices).sort(stable=True)
-    fresh = torch.cat([torch.ones(len(places[:1]), dtype=torch.bool), places.diff() != 0])
-    sums = torch.zeros(int(fresh.sum()), dtype=torch.float64)
-    sums = sums.index_add_(0, fresh.cumsum(0) - 1, weights[order]).float()
-    places, sums = places[fresh][sums != 0], sums[sums != 0]
+    places = rows * columns + indices
+    if bool(
+        (places.diff() > 0).all()
+    ):  # in order already, as what comes of another matrix often is
+        sums = weights.float()
+    else:
+        places, order = places.sort(stable=True)
+        fresh = torch.cat([torch.ones(len(places[:1]), dtype=torch.bool), places.diff() != 0])
+        sums = torch.zeros(int(fresh.sum()), dtype=torch.float64)
+        sums = sums.index_add_(0, fresh.cumsum(0) - 1, weights[order]).float()
+        places = places[fresh]
+    if not bool((there := sums != 0).all()):
+        places, sums = places[there], sums[there]
     width = max(columns, 1)  # without columns there are no entries to divide
     starts = _starts((places // width).bincount(minlength=count))
     return SparseRows(starts, places % width, sums, columns)

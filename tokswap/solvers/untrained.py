@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-_ROWS = 8192  # rows that are looked at at once
+_NUMBERS = 2**20  # that are looked at at once: float32 of them stay in the cache, and in the heap
 
 _GROUP = 4  # rows that say a direction, at least
 _AGREE = 0.8  # length of the mean of their unit vectors, at least
@@ -59,7 +59,7 @@ def untrained_rows(
         if int(group.sum()) >= _GROUP:
             side = _sum(table, group, mean, unit=True) / group.sum()
             if side.norm() >= _AGREE:
-                found |= sound & ~nothing & (_cosines(table, mean, side) >= _ALIKE)
+                found |= sound & ~nothing & (_cosines(table, mean, side, lengths) >= _ALIKE)
     return found
 
 
@@ -93,11 +93,8 @@ def _hashes(table: Tensor, ids: Tensor) -> Tensor:
     whole = {8: torch.int64, 4: torch.int32, 2: torch.int16}[table.element_size()]
     draw = torch.Generator().manual_seed(0)
     factors = torch.randint(-(2**63), 2**63 - 1, (table.shape[1],), generator=draw)
-    hashes = torch.zeros(len(ids), dtype=torch.int64)
-    for start in range(0, len(ids), _ROWS):
-        rows = table.index_select(0, ids[start : start + _ROWS]).view(whole)
-        hashes[start : start + _ROWS] = (rows * factors).sum(dim=1)
-    return hashes
+    parts = [(rows.view(whole) * factors).sum(dim=1) for rows in _chosen(table, ids)]
+    return torch.cat(parts)
 
 
 def _lengths(table: Tensor, mean: Tensor) -> Tensor:
@@ -107,23 +104,34 @@ def _lengths(table: Tensor, mean: Tensor) -> Tensor:
 def _sum(table: Tensor, chosen: Tensor, mean: Tensor, *, unit: bool = False) -> Tensor:
     """Sum the chosen rows without the mean, or their unit vectors."""
     total = torch.zeros(table.shape[1], dtype=torch.float64)
-    ids = chosen.nonzero()[:, 0]
-    for start in range(0, len(ids), _ROWS):
-        rows = table.index_select(0, ids[start : start + _ROWS]).float() - mean
+    for block in _chosen(table, chosen.nonzero()[:, 0]):
+        rows = block.float() - mean
         rows = rows / rows.norm(dim=1, keepdim=True) if unit else rows
         total += rows.sum(dim=0, dtype=torch.float64)
     return total.float()
 
 
-def _cosines(table: Tensor, mean: Tensor, side: Tensor) -> Tensor:
-    parts = [
-        torch.nn.functional.cosine_similarity(block.float() - mean, side[None])
-        for block in _blocks(table)
-    ]
-    return torch.cat(parts)
+def _cosines(table: Tensor, mean: Tensor, side: Tensor, lengths: Tensor) -> Tensor:
+    """Cosines of the rows without the mean, of these lengths, with a direction."""
+    products = torch.cat([(block.float() - mean).mv(side) for block in _blocks(table)])
+    norms: Tensor = lengths.clamp(min=1e-8) * side.norm()
+    return products / norms
+
+
+def _rows(table: Tensor) -> int:
+    """Rows that are looked at at once, whatever their width."""
+    return max(_NUMBERS // max(table.shape[1], 1), 1)
 
 
 def _blocks(table: Tensor) -> Iterator[Tensor]:
     """Views of the table's rows; one empty block of an empty table."""
-    for start in range(0, max(len(table), 1), _ROWS):
-        yield table[start : start + _ROWS].detach()
+    rows = _rows(table)
+    for start in range(0, max(len(table), 1), rows):
+        yield table[start : start + rows].detach()
+
+
+def _chosen(table: Tensor, ids: Tensor) -> Iterator[Tensor]:
+    """Copies of some of the table's rows; one empty block of none."""
+    rows = _rows(table)
+    for start in range(0, max(len(ids), 1), rows):
+        yield table.index_select(0, ids[start : start + rows]).detach()

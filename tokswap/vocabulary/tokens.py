@@ -138,7 +138,7 @@ def build_tokenizer(specification: Mapping[str, Any], name: str) -> "Tokenizer":
     from tokenizers import Tokenizer
 
     try:
-        return Tokenizer.from_str(json.dumps(specification))
+        return Tokenizer.from_str(json.dumps(specification, ensure_ascii=False))
     except Exception as error:  # the library raises Exception itself
         raise VocabularyError(
             f"{name}: the installed tokenizers cannot read its tokenizer.json ({error}); "
