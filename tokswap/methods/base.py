@@ -46,6 +46,8 @@ class Problem:
     def find_untrained(self, side: Side, table: "Tensor", deviations: float) -> "Tensor":
         """Find the rows that were never trained, or hardly, and note them in ``untrained``.
 
+        What is noted there is not looked for again: a table takes seconds.
+
         Args:
             side: Whose table it is: ``base`` or ``donor``.
             table: The table of this role.
@@ -58,10 +60,11 @@ class Problem:
 
         from tokswap.solvers.untrained import untrained_rows
 
-        unused = torch.tensor(unused_ids(getattr(self.alignment, side), len(table))).long()
-        found = untrained_rows(table, unused=unused, deviations=deviations)
-        self.untrained[side, self.role] = found
-        return found
+        if (side, self.role) not in self.untrained:
+            unused = torch.tensor(unused_ids(getattr(self.alignment, side), len(table))).long()
+            found = untrained_rows(table, unused=unused, deviations=deviations)
+            self.untrained[side, self.role] = found
+        return self.untrained[side, self.role]
 
     @property
     def mean_column(self) -> int:
