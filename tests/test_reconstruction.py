@@ -194,7 +194,8 @@ def test_the_pieces_of_a_held_out_token_do_not_give_it_away(alignment: Alignment
     both = tables(random(alignment.base_rows, 8, 6), random(alignment.rows, 12, 7))
     found = reconstruct(alignment, ByPieces(), both, "input", count=64)
     assert abs(means(found.base[METHOD])[CENTERED]) < 0.1
-    assert not bool(found.donor[METHOD].isnan().any())
+    # What they are given instead, the mean of the base's rows, is that of the anchors in the donor.
+    torch.testing.assert_close(found.donor[METHOD], found.donor["mean_row"], atol=1e-5, rtol=0)
 
 
 def test_rows_of_base_tokens_that_no_anchor_stands_for_have_no_figure_in_the_donor(
