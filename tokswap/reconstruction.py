@@ -24,7 +24,7 @@ SHARE = 10
 METHOD, MEAN, OTHER = "method", "mean_row", "other_anchor"
 """What is compared: the method's rows, and two that take no method and so are worth nothing."""
 
-_COLUMNS = 256  # columns of a table that are held in float32 at once
+_ENTRIES = 2048  # rows of a table that are held in float64 at once
 _ROWS = 4096  # rows that are looked at at once
 
 
@@ -240,10 +240,32 @@ def _mean_of(ids: Sequence[int], columns: int) -> SparseRows:
 
 
 def _combine(weights: SparseRows, below: SparseRows | None, table: Tensor) -> Tensor:
-    """Combine rows of a table, and averages of them below, in float32 whatever its type."""
-    made = torch.empty(len(weights), table.shape[1])
-    for start in range(0, table.shape[1], _COLUMNS):
-        columns = slice(start, start + _COLUMNS)
-        part = table[:, columns].float()
-        made[:, columns] = weights.apply(part, below=None if below is None else below.apply(part))
+    """Combine rows of a table and averages of them, in float64 whatever the table's type.
+
+    Args:
+        weights: (n, rows + A) over the table's rows and the averages.
+        below: (A, rows) the averages; those that are not asked for are not computed.
+        table: (rows, width).
+    """
+    rows, columns = torch.repeat_interleave(weights.indptr.diff()), weights.indices
+    inside = columns < len(table)
+    made = _sum(rows[inside], columns[inside], weights.weights[inside], table, len(weights))
+    if below is not None:
+        of_average = torch.repeat_interleave(below.indptr.diff())
+        asked = torch.isin(of_average, columns[~inside] - len(table))
+        averages = _sum(
+            of_average[asked], below.indices[asked], below.weights[asked], table, len(below)
+        )
+        factors = weights.weights[~inside, None].double()
+        made.index_add_(0, rows[~inside], factors * averages[columns[~inside] - len(table)])
+    return made
+
+
+def _sum(rows: Tensor, columns: Tensor, factors: Tensor, table: Tensor, count: int) -> Tensor:
+    """Sum rows of a table times factors into ``count`` rows, some entries at a time."""
+    made = torch.zeros(count, table.shape[1], dtype=torch.float64)
+    for start in range(0, len(rows), _ENTRIES):
+        some = slice(start, start + _ENTRIES)
+        part = table.index_select(0, columns[some]).double().mul_(factors[some, None])
+        made.index_add_(0, rows[some], part)
     return made
