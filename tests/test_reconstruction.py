@@ -16,7 +16,7 @@ from tokswap.errors import MethodError
 from tokswap.methods import METHODS, Method, Problem, Role, WithAverages
 from tokswap.methods.pieces import Pieces
 from tokswap.planning import Tables
-from tokswap.reconstruction import METHOD, Reconstruction, reconstruct
+from tokswap.reconstruction import METHOD, Reconstruction, reconstruct, without
 from tokswap.solvers.sparse import SparseRows
 from tokswap.vocabulary.align import Alignment, Kind, align
 from tokswap.vocabulary.tokens import Vocabulary, load_vocabulary
@@ -146,6 +146,29 @@ def test_no_held_out_anchor_is_used(alignment: Alignment) -> None:
         assert np.isin(used[used < alignment.base_rows], sources[alignment.anchors]).all()
     assert (alignment.kind == kinds).all()
     assert (alignment.source == sources).all()
+
+
+@pytest.mark.parametrize("name", [name for name, kind in METHODS.items() if kind.needs_donor])
+def test_no_method_sees_the_base_rows_of_held_out_anchors(name: str, alignment: Alignment) -> None:
+    held = alignment.anchors[::50].tolist()
+    reduced = without(alignment, held)
+    base, donor = random(alignment.base_rows, 8, 6), random(alignment.rows, 12, 7)
+    other = base.clone()
+    other[alignment.source[held]] += 100
+    settings = {"outliers": None} | ({"k": 4} if "k" in METHODS[name].model_fields else {})
+    answers = [
+        METHODS[name](**settings).fill(
+            tables(table, donor).problem("input", reduced, held, seed=0, device="cpu")
+        )
+        for table in (base, other)
+    ]
+    if isinstance(answers[0], Tensor):
+        assert torch.equal(*answers)
+        return
+    for answer in answers:
+        parts = [answer.weights, answer.averages] if isinstance(answer, WithAverages) else [answer]
+        for part in parts:
+            assert not np.isin(alignment.source[held], part.indices.numpy()).any()
 
 
 def test_all_anchors_are_held_out_once_a_tenth_at_a_time(alignment: Alignment) -> None:
