@@ -8,7 +8,7 @@ import pytest
 
 import tokswap
 
-FUNCTIONS = {"apply", "check", "evaluate", "inspect", "load_recipe", "transplant"}
+FUNCTIONS = {"apply", "check", "evaluate", "hold_out", "inspect", "load_recipe", "transplant"}
 CLASSES = {"Plan", "Recipe", "TokswapError"}
 
 

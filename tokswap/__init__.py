@@ -6,6 +6,7 @@ The commands' functions, imported when they are first used, so that ``import tok
 - :func:`apply`: a saved plan onto a fine-tune, a larger sibling or a quantised copy.
 - :func:`evaluate`: bits per byte of models, whatever their tokenizers.
 - :func:`inspect`: what two vocabularies share, and where a token's row comes from.
+- :func:`hold_out`: how well rows carry over, told by anchors that are filled from the others.
 - :func:`check`: whether one model can draft for another, and how well.
 - :class:`Plan`: the sparse matrix behind a transplant, to save, load, explain and apply.
 - :class:`TokswapError`: the base of all errors that a user can mend.
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from tokswap.errors import TokswapError
     from tokswap.evaluation.draft import check
     from tokswap.evaluation.measure import evaluate
+    from tokswap.held_out import hold_out
     from tokswap.inspection import inspect
     from tokswap.pipeline import transplant
     from tokswap.plan import Plan
@@ -31,6 +33,7 @@ _HOMES = {
     "apply": "tokswap.application",
     "check": "tokswap.evaluation.draft",
     "evaluate": "tokswap.evaluation.measure",
+    "hold_out": "tokswap.held_out",
     "inspect": "tokswap.inspection",
     "load_recipe": "tokswap.recipe",
     "transplant": "tokswap.pipeline",
@@ -43,6 +46,7 @@ __all__ = [
     "apply",
     "check",
     "evaluate",
+    "hold_out",
     "inspect",
     "load_recipe",
     "transplant",

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tokswap.checkpoint.chat_template import FOLDER, read_template_file, read_templates
@@ -44,7 +45,14 @@ class Pair:
     kept_bos: KeptBos | None = None
 
     def tables(self) -> "Tables":
-        """The tables to make a plan from, each loaded when a method asks for it."""
+        """The tables to make a plan from, each loaded when a method asks for it.
+
+        What a method finds of them is kept in them, so they are the same ones each time.
+        """
+        return self._tables
+
+    @cached_property
+    def _tables(self) -> "Tables":
         from tokswap.planning import Tables
 
         donor_layout = self.donor_layout

@@ -15,6 +15,7 @@ from tokswap.errors import RecipeError
 from tokswap.estimate import check_room, estimate
 from tokswap.evaluation.measure import Evaluation, pick_device, rounded, settle_window
 from tokswap.fitting import identities
+from tokswap.held_out import check_before
 from tokswap.names import resolve
 from tokswap.output import write_folder
 from tokswap.pair import Pair, open_pair
@@ -23,6 +24,7 @@ from tokswap.planning import make_plan
 from tokswap.progress import note
 from tokswap.recipe import Recipe, make_recipe
 from tokswap.report.card import CARD, write_card
+from tokswap.report.held_out import held_out_doubts, not_checked
 from tokswap.report.record import counts, make_record
 from tokswap.report.untrained import untrained, untrained_line
 from tokswap.report.warnings import warnings_for
@@ -31,7 +33,7 @@ from tokswap.tokenizer_folder import settle
 from tokswap.verify import fresh_process
 from tokswap.vocabulary.identity import content_hash
 
-OF_A_RUN = frozenset({"eval", "verify", "device", "dtype"})
+OF_A_RUN = frozenset({"eval", "verify", "device", "dtype", "held_out"})
 """Keys of a recipe that have no part in the plan."""
 
 
@@ -77,6 +79,7 @@ class Work:
         target: The folder to write.
         open: Opens and aligns both models, and tells what the user should know of that.
         plan: Makes the plan, on a device.
+        held_out: Sums up what anchors that are held out say of it, if they are to be.
         record: What the record says beside what every record says.
     """
 
@@ -84,6 +87,7 @@ class Work:
     target: Path
     open: Callable[[], tuple[Pair, list[str]]]
     plan: Callable[[Pair, str], Plan]
+    held_out: Callable[[Pair, str], Mapping[str, Any] | None] = lambda _pair, _device: None
     record: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -119,6 +123,7 @@ def transplant(
         target=Path(asked.out or default_out(asked)).expanduser(),
         open=lambda: (open_pair(asked), []),
         plan=lambda pair, device: plan_for(pair, asked, device),
+        held_out=lambda pair, device: check_before(pair, asked, device),
     )
     return carry_out(asked, work, overwrite=overwrite, plan_only=plan_only)
 
@@ -151,19 +156,21 @@ def carry_out(
         warnings = _told(*warnings, *warnings_for(pair, recipe), *notes)
         if not plan_only:
             bring_base(pair, clock.time)
-        plan = clock.time("plan", lambda: work.plan(pair, device))
-        warnings += _told(untrained_line(plan.about.get("untrained") or {}))
+        held_out, plan, told_of_plan = clock.time("plan", lambda: _planned(work, pair, device))
+        warnings += told_of_plan
 
         with staging(work.target, overwrite=overwrite) as folder:
             if tokenizer is None:
                 plan.save(folder / PLAN_FILE)
-                record = make_record(recipe, pair, plan, {}) | {"files": [RECORD, PLAN_FILE]}
+                record = make_record(recipe, pair, plan, {}, held_out) | {
+                    "files": [RECORD, PLAN_FILE]
+                }
                 write_json(folder / RECORD, record)
             else:
                 write = partial(write_folder, folder, pair, plan, recipe, tokenizer, beside)
                 hashes, told = clock.time("write", write)
                 warnings += _told(*told)
-                record = make_record(recipe, pair, plan, hashes) | dict(work.record)
+                record = make_record(recipe, pair, plan, hashes, held_out) | dict(work.record)
                 record["tokenizer"] = tokenizer.to_dict()
                 if recipe.verify:
                     look = partial(look_again, folder, pair, recipe, tokenizer, process)
@@ -185,6 +192,20 @@ def carry_out(
         write_json(work.target / RECORD, record)
         write_card(work.target / CARD, record, pair)
     return Transplant(work.target, recipe, record, plan, evaluation, tuple(warnings), clock.seconds)
+
+
+def _planned(
+    work: Work, pair: Pair, device: str
+) -> tuple[Mapping[str, Any] | None, Plan, list[str]]:
+    """Look at held-out anchors, and make the plan.
+
+    The anchors come first: they may say that there is no point in the slow part.
+    """
+    held_out = work.held_out(pair, device)
+    told = _told(*held_out_doubts(held_out))
+    plan = work.plan(pair, device)
+    told += _told(untrained_line(plan.about.get("untrained") or {}), not_checked(held_out))
+    return held_out, plan, told
 
 
 def _told(*lines: str | None) -> list[str]:

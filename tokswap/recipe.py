@@ -15,6 +15,9 @@ from tokswap.names import near
 from tokswap.vocabulary.functions import FUNCTIONS, with_tokens
 from tokswap.yaml_text import read_mapping, with_setting
 
+HELD_OUT = 256
+"""Anchors that are held out without another word."""
+
 PLAIN_WORDS = {
     "missing": "is missing",
     "string_too_short": "is empty",
@@ -145,6 +148,14 @@ def _switch(said: Any) -> Any:
     return ({} if said else None) if isinstance(said, bool) else said
 
 
+def _count(said: Any) -> Any:
+    if isinstance(said, bool):
+        return HELD_OUT if said else 0
+    if said != "all" and not (isinstance(said, int) and said >= 0):
+        raise ValueError(f"give a number of anchors, all, or false, given {said!r}")
+    return said
+
+
 class Recipe(_Part):
     """Everything that decides the bytes of an output folder, and where it goes."""
 
@@ -176,6 +187,12 @@ class Recipe(_Part):
     )
     eval: Annotated[EvalPart | None, BeforeValidator(_switch)] = Field(
         default_factory=EvalPart, description="how to measure, or false"
+    )
+    held_out: Annotated[int | Literal["all"], BeforeValidator(_count)] = Field(
+        default=HELD_OUT,
+        union_mode="left_to_right",
+        description="anchors that a method on the donor's weights fills from the others, to tell "
+        "how well rows carry over: a number, `all`, or 0 or false for none",
     )
     seed: int = Field(default=0, ge=0, lt=2**63, description="seed of methods that draw at random")
     device: str = Field(

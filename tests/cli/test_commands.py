@@ -39,7 +39,17 @@ def test_help(tokswap: Run, command: list[str], flag: str) -> None:
 
 
 def test_commands_are_those_that_are_promised() -> None:
-    said = ["transplant", "run", "apply", "eval", "inspect", "check", "methods", "models"]
+    said = [
+        "transplant",
+        "run",
+        "apply",
+        "eval",
+        "inspect",
+        "held-out",
+        "check",
+        "methods",
+        "models",
+    ]
     assert said == COMMANDS
 
 

@@ -15,6 +15,7 @@ import typer
 from tokswap.cli.apply import apply_command
 from tokswap.cli.check import check_command
 from tokswap.cli.evaluate import evaluate_command
+from tokswap.cli.held_out import held_out_command
 from tokswap.cli.inspect import inspect_command
 from tokswap.cli.listing import methods_command, models_command
 from tokswap.cli.transplant import run_command, transplant_command
@@ -36,6 +37,7 @@ app.command("run")(run_command)
 app.command("apply")(apply_command)
 app.command("eval")(evaluate_command)
 app.command("inspect")(inspect_command)
+app.command("held-out")(held_out_command)
 app.command("check")(check_command)
 app.command("methods")(methods_command)
 app.command("models")(models_command)

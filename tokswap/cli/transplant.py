@@ -181,6 +181,10 @@ def print_transplant(result: "Transplant") -> None:
         f"{counts['shared']:,} shared, {counts['missing']:,} missing (by {result.recipe.method}), "
         f"{counts['special']} special matched, {counts['special_unmatched']} unmatched"
     )
+    from tokswap.report.held_out import held_out_lines
+
+    for line in held_out_lines(result.record["held_out"]):
+        typer.echo(line)
     if result.evaluation:
         from tokswap.cli.evaluate import print_scores
 

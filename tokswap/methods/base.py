@@ -52,6 +52,8 @@ class Problem:
     ) -> "Tensor":
         """Find the rows that were never trained, or hardly, and note them in ``untrained``.
 
+        What is noted there is not looked for again: a table takes seconds.
+
         Args:
             side: Whose table it is: ``base`` or ``donor``.
             table: The table of the role.
@@ -65,10 +67,11 @@ class Problem:
 
         from tokswap.solvers.untrained import untrained_rows
 
-        unused = torch.tensor(unused_ids(getattr(self.alignment, side), len(table))).long()
-        found = untrained_rows(table, unused=unused, deviations=deviations)
-        self.untrained[side, role or self.role] = found
-        return found
+        key = side, role or self.role
+        if key not in self.untrained:
+            unused = torch.tensor(unused_ids(getattr(self.alignment, side), len(table))).long()
+            self.untrained[key] = untrained_rows(table, unused=unused, deviations=deviations)
+        return self.untrained[key]
 
     @property
     def mean_column(self) -> int:

@@ -11,6 +11,7 @@ from tokswap.checkpoint.licences import LICENCE, licence_files, stated_licence
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.methods import METHODS
 from tokswap.pair import Pair
+from tokswap.report.held_out import held_out_lines
 
 CARD = "README.md"
 
@@ -49,7 +50,7 @@ The body of `{base.name}` with the tokenizer of `{donor.name}`, made without tra
 | special tokens without one | {counts["special_unmatched"]:,} |
 | said by the user | {counts["overridden"]:,} |
 | ids without a token | {counts["unused"]:,} |
-{_figures(record.get("figures"))}{_notes(record.get("notes") or [])}
+{_figures(record.get("figures"))}{_held_out(record)}{_notes(record.get("notes") or [])}
 {_loading(record.get("tokenizer") or {}, model_loader(path.parent, pair))}
 The recipe:
 
@@ -68,6 +69,12 @@ inspect --plan . --token TEXT`).
 def _notes(notes: Sequence[str]) -> str:
     """List what was told of this transplant."""
     return "\nWhat to know of it:\n\n" + "".join(f"- {line}\n" for line in notes) if notes else ""
+
+
+def _held_out(record: Mapping[str, Any]) -> str:
+    """Say how well rows carried over."""
+    lines = held_out_lines(record.get("held_out"))
+    return "".join(f"\n{line[0].upper()}{line[1:]}.\n" for line in lines)
 
 
 def _licences(folder: Path, pair: Pair) -> str:

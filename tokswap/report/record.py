@@ -67,7 +67,11 @@ def special_tokens(alignment: Alignment) -> list[dict[str, Any]]:
 
 
 def make_record(
-    recipe: Recipe, pair: Pair, plan: "Plan", hashes: Mapping[str, str]
+    recipe: Recipe,
+    pair: Pair,
+    plan: "Plan",
+    hashes: Mapping[str, str],
+    held_out: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Make the record of a transplant, without figures.
 
@@ -76,6 +80,7 @@ def make_record(
         pair: The base and the donor.
         plan: Where the new rows come from.
         hashes: SHA-256 of the written vocabulary tensors, by name.
+        held_out: What anchors that were held out say of the method.
     """
     base, donor = pair.base, pair.donor
     return {
@@ -83,6 +88,7 @@ def make_record(
         "versions": versions(),
         "counts": counts(pair.alignment),
         "untrained": plan.about.get("untrained") or {},
+        "held_out": dict(held_out) if held_out else None,
         "tied": pair.layout.tied,
         "kept_bos": pair.kept_bos.to_dict() if pair.kept_bos else None,
         "revisions": {"base": base.files.revision, "donor": donor.files.revision},
