@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tokswap.blocks import Blocks
 from tokswap.errors import MethodError
 from tokswap.methods import Method, Problem, Role, Side, WithAverages
 from tokswap.plan import Plan, RolePlan
@@ -32,7 +33,14 @@ class Tables:
     untrained: dict[tuple[Side, Role], Tensor] = field(default_factory=dict)
 
     def problem(
-        self, role: Role, alignment: Alignment, ids: list[int], *, seed: int, device: str
+        self,
+        role: Role,
+        alignment: Alignment,
+        ids: list[int],
+        *,
+        seed: int,
+        device: str,
+        blocks: Blocks | None = None,
     ) -> Problem:
         """Ask for the rows of some missing tokens in one role."""
         donor = self.donor
@@ -45,6 +53,7 @@ class Tables:
             generator=torch.Generator().manual_seed(seed),
             device=device,
             untrained=self.untrained,
+            blocks=blocks or Blocks(),
         )
 
 
@@ -57,6 +66,7 @@ def make_plan(
     device: str = "cpu",
     about: Mapping[str, Any] | None = None,
     only: Sequence[int] | None = None,
+    blocks: Blocks | None = None,
 ) -> Plan:
     """Make the plan: copy the shared rows, fill the missing ones by a method for each role.
 
@@ -71,14 +81,17 @@ def make_plan(
         device: Where to compute.
         about: What to note in the plan.
         only: Fill only these of the missing tokens; the others' rows are zeros.
+        blocks: What solves; it remembers what both roles have in common.
 
     Raises:
         MethodError: If a method cannot work on this pair, or makes rows that are not finite.
     """
     missing = [int(number) for number in (alignment.missing if only is None else only)]
 
+    blocks = blocks or Blocks()
+
     def plan_of(role: Role) -> RolePlan:
-        problem = tables.problem(role, alignment, missing, seed=seed, device=device)
+        problem = tables.problem(role, alignment, missing, seed=seed, device=device, blocks=blocks)
         split = {} if tables.tied or role == "output" else alignment.input_source
         return _role_plan(problem, methods[role], split)
 

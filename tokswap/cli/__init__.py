@@ -7,11 +7,13 @@ traceback. Nothing slow is imported before a command runs, so that help answers 
 
 import signal
 import sys
+import time
 from types import FrameType
 from typing import Annotated
 
 import typer
 
+from tokswap import ranks
 from tokswap.cli.apply import apply_command
 from tokswap.cli.check import check_command
 from tokswap.cli.evaluate import evaluate_command
@@ -68,7 +70,11 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except TokswapError as error:
-        typer.echo(f"error: {error}", err=True)
+        if ranks.number():
+            # The first rank tells. Give it time: a launcher ends all when one of them ends.
+            time.sleep(3)
+        else:
+            typer.echo(f"error: {error}", err=True)
         sys.exit(1)
     except OSError as error:  # a disk, a folder or a pipe that the system refuses
         place = f" ({error.filename})" if error.filename else ""
@@ -77,7 +83,7 @@ def main() -> None:
         )
         sys.exit(1)
     except SystemExit as stop:
-        if stop.code == INTERRUPTED:  # typer has caught the interrupt
+        if stop.code == INTERRUPTED and not ranks.number():  # typer has caught the interrupt
             typer.echo("interrupted; nothing unfinished was kept", err=True)
         raise
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from tokswap.blocks import Blocks
 from tokswap.vocabulary.align import Alignment
 from tokswap.vocabulary.unused import unused_ids
 
@@ -32,6 +33,7 @@ class Problem:
         generator: The only source of randomness.
         device: Where to compute, such as ``cpu`` or ``cuda``.
         untrained: What :meth:`find_untrained` has found, by side and role.
+        blocks: Solves what takes long, in blocks that can be kept and shared among processes.
     """
 
     role: Role
@@ -42,6 +44,7 @@ class Problem:
     generator: "Generator"
     device: str
     untrained: "dict[tuple[Side, Role], Tensor]" = field(default_factory=dict)
+    blocks: Blocks = field(default_factory=Blocks)
 
     def find_untrained(self, side: Side, table: "Tensor", deviations: float) -> "Tensor":
         """Find the rows that were never trained, or hardly, and note them in ``untrained``.
@@ -62,6 +65,11 @@ class Problem:
         found = untrained_rows(table, unused=unused, deviations=deviations)
         self.untrained[side, self.role] = found
         return found
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes that solving may take, or None where nobody has said."""
+        return self.blocks.memory
 
     @property
     def mean_column(self) -> int:

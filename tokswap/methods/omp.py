@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field
 
+from tokswap.blocks import device_kind, digest
 from tokswap.errors import MethodError
+from tokswap.memory import show_size
 from tokswap.methods.base import Method, Problem, WithAverages
 from tokswap.methods.pieces import Pieces
-from tokswap.progress import bar
 from tokswap.vocabulary.align import Ids
 
 if TYPE_CHECKING:
@@ -74,16 +75,25 @@ class OMP(Method):
         places = torch.tensor(with_row, dtype=torch.int64)[solvable]
         atoms = _rows(problem, table, anchors)
         center = atoms.mean(dim=0) if self.center else torch.zeros(table.shape[1])
-        with bar(f"omp, {problem.role} rows", len(places)) as advance:
-            indices, weights = orthogonal_matching_pursuit(
-                (targets - center).to(problem.device),
-                (atoms - center).to(problem.device),
+        targets, atoms = targets - center, atoms - center
+        batch = self._batch(problem, *atoms.shape)
+        key = digest(targets, atoms, self.k, self.normalize, self.rtol, device_kind(problem.device))
+        on_device: list[Tensor] = []
+
+        def solve(start: int, stop: int) -> "tuple[Tensor, ...]":
+            if not on_device:
+                on_device.append(atoms.to(problem.device))
+            found = orthogonal_matching_pursuit(
+                targets[start:stop].to(problem.device),
+                on_device[0],
                 self.k,
                 normalize=self.normalize,
                 rtol=self.rtol,
-                progress=advance,
+                block=batch,
             )
-        indices, weights = indices.cpu(), weights.cpu()
+            return tuple(part.cpu() for part in found)
+
+        indices, weights = problem.blocks.run(f"omp, {problem.role} rows", key, len(places), solve)
         # The columns: the base's rows, their mean, and the anchors' mean, whose weight is what the
         # others lack to 1.
         base_ids = torch.from_numpy(problem.alignment.source[anchors])
@@ -126,6 +136,26 @@ class OMP(Method):
                 "tokenizer; give a model, or choose a method that needs none, such as pieces"
             )
         return problem.donor_table()
+
+    def _batch(self, problem: Problem, anchors: int, width: int) -> int | None:
+        """How many targets fit the memory at once, 16 at least; None where nobody limits it.
+
+        Raises:
+            MethodError: If not even those fit.
+        """
+        if problem.memory is None:
+            return None
+        steps = min(self.k, anchors, width)
+        tables, row = 8 * anchors * width, 4 * (anchors + steps * width + width)
+        least = tables + 16 * row
+        if problem.memory < least:
+            raise MethodError(
+                f"omp with k={self.k} on {anchors} anchors of width {width} needs "
+                f"{show_size(least)} at least, and may take {show_size(problem.memory)}; give "
+                f"--memory {show_size(least)} or more"
+            )
+        room = min(problem.memory - tables, 256 << 20)
+        return max(16, room // row // 16 * 16)
 
     def _check(self, problem: Problem, anchors: int, width: int) -> None:
         donor = problem.alignment.donor.name
