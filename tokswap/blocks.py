@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tokswap.memory import default_budget
 from tokswap.progress import bar, note
 from tokswap.ranks import Ranks
 
@@ -35,21 +36,35 @@ class Keep(Protocol):
     def put(self, key: str, number: int, data: bytes) -> None:
         """Keep a block."""
 
+    def clear(self) -> None:
+        """Hear that nothing that was kept is needed any more."""
+
 
 class Blocks:
     """Solves in blocks, and remembers the answers for the rest of the run.
 
-    Attributes:
-        memory: Bytes that solving may take, or None where nobody has said.
+    Args:
+        memory: Bytes that solving may take, where somebody has said so.
+        ranks: The processes that the blocks are dealt to.
+        keep: Where finished blocks are kept; nowhere without it.
     """
 
     def __init__(
         self, *, memory: int | None = None, ranks: Ranks | None = None, keep: Keep | None = None
     ) -> None:
-        self.memory = memory
+        self._memory = memory
         self._ranks = ranks or Ranks()
         self._keep = keep
         self._answers: dict[str, tuple[Tensor, ...]] = {}
+
+    def memory(self, device: str) -> int:
+        """How many bytes solving may take: as was said, or a share of what is free now."""
+        return self._memory or default_budget(device, self._ranks.here)
+
+    def finish(self) -> None:
+        """Forget what was kept, for the output is there."""
+        if self._keep is not None:
+            self._keep.clear()
 
     def run(self, label: str, key: str, count: int, solve: Solve) -> "tuple[Tensor, ...]":
         """Solve rows, block by block.

@@ -43,7 +43,7 @@ class KeptBlocks:
 
     @contextmanager
     def held(self) -> Iterator["KeptBlocks"]:
-        """Keep blocks in the body, and remove them when it ends well; else tell how to go on.
+        """Keep blocks in the body; where it fails, tell how to go on.
 
         Yields:
             This.
@@ -68,7 +68,6 @@ class KeptBlocks:
             note(f"note: there is nothing to resume in {self.folder}; the run starts over")
         try:
             yield self
-            self._remove()
         except BaseException:
             if (self._ready or self._resume) and (kept := self._files()):
                 note(
@@ -118,6 +117,11 @@ class KeptBlocks:
         except OSError as error:
             self._give_up(f"{self.folder} cannot be written ({error.strerror})")
 
+    def clear(self) -> None:
+        """See :meth:`tokswap.blocks.Keep.clear`."""
+        if not self._given_up and self.folder.is_dir() and self._hold():
+            shutil.rmtree(self.folder, ignore_errors=True)
+
     def _make_ready(self) -> None:
         """Make the folder, and hold it; an earlier run's blocks go only now that there are new."""
         if self._ready:
@@ -134,10 +138,6 @@ class KeptBlocks:
     def _give_up(self, reason: str) -> None:
         self._given_up = True
         note(f"note: {reason}, so this run keeps no blocks and cannot be resumed")
-
-    def _remove(self) -> None:
-        if not self._given_up:
-            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _path(self, key: str, number: int) -> Path:
         return self.folder / f"{key[:16]}-{number:06}{SUFFIX}"

@@ -17,7 +17,7 @@ from tokswap.estimate import check_room, estimate
 from tokswap.evaluation.measure import Evaluation, pick_device, rounded, settle_window
 from tokswap.fitting import identities
 from tokswap.kept_blocks import KeptBlocks
-from tokswap.memory import default_budget, parse_size
+from tokswap.memory import parse_size
 from tokswap.names import resolve
 from tokswap.output import write_folder
 from tokswap.pair import Pair, open_pair
@@ -30,7 +30,15 @@ from tokswap.report.card import CARD, write_card
 from tokswap.report.record import counts, make_record
 from tokswap.report.untrained import untrained, untrained_line
 from tokswap.report.warnings import warnings_for
-from tokswap.stages import bring_base, check_texts, clear, is_measurable, look_again, measure
+from tokswap.stages import (
+    bring_base,
+    check_texts,
+    clear,
+    is_measurable,
+    look_again,
+    measure,
+    share_fetched,
+)
 from tokswap.tokenizer_folder import settle
 from tokswap.verify import fresh_process
 from tokswap.vocabulary.identity import content_hash
@@ -147,8 +155,9 @@ def carry_out(
     """
     with joined() as ranks:
         device = ranks.device(pick_device(recipe.device))
-        memory = parse_size(recipe.memory) if recipe.memory else default_budget(device, ranks.here)
+        memory = parse_size(recipe.memory) if recipe.memory else None
         if not ranks.first:
+            share_fetched(None, work.sources, ranks)
             pair, _ = work.open()
             plan = work.plan(pair, device, Blocks(memory=memory, ranks=ranks))
             return Transplant(work.target, recipe, {}, plan, None, ())
@@ -192,6 +201,7 @@ def _carry_out(
         warnings = _told(*warnings, *warnings_for(pair, recipe), *notes)
         if not plan_only:
             bring_base(pair, clock.time)
+        share_fetched(pair, work.sources, ranks)
         plan = clock.time("plan", lambda: work.plan(pair, device, blocks))
         ranks.part()
         warnings += _told(untrained_line(plan.about.get("untrained") or {}))
@@ -216,6 +226,7 @@ def _carry_out(
                 write_json(folder / RECORD, record)
                 write_card(folder / CARD, record, pair)
 
+    blocks.finish()
     evaluation = None
     if measured:
         # The folder is in place by now: an interrupted measurement costs no transplant.

@@ -152,9 +152,9 @@ class Ranks:
         except RuntimeError as error:
             self.over = True
             raise RankError(
-                f"rank {self.rank} lost another one, which ended without a word ({_line(error)}); see "
-                "whether it was killed or ran out of memory, and run again"
-            ) from error
+                f"rank {self.rank} lost another one, which ended without a word ({_line(error)}); "
+                "see whether it was killed or ran out of memory, and run again"
+            ) from error.with_traceback(None)  # whose frames hold the group, see joined()
         return heard
 
 
@@ -199,7 +199,11 @@ def joined() -> Iterator[Ranks]:
         ranks.fail(error)
         raise
     finally:
-        distributed.destroy_process_group(group if begun else None)
+        own, ranks.group, group = group if begun else None, None, None
+        distributed.destroy_process_group(own)
+        # What still refers to the group keeps its threads alive, and those abort a process that
+        # ends with an error on its way.
+        del own
 
 
 def _line(error: Exception) -> str:

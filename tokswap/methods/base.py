@@ -67,9 +67,9 @@ class Problem:
         return found
 
     @property
-    def memory(self) -> int | None:
-        """Bytes that solving may take, or None where nobody has said."""
-        return self.blocks.memory
+    def memory(self) -> int:
+        """Bytes that solving may take at once; they decide how fast it is, and no row."""
+        return self.blocks.memory(self.device)
 
     @property
     def mean_column(self) -> int:

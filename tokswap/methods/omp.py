@@ -137,24 +137,23 @@ class OMP(Method):
             )
         return problem.donor_table()
 
-    def _batch(self, problem: Problem, anchors: int, width: int) -> int | None:
-        """How many targets fit the memory at once, 16 at least; None where nobody limits it.
+    def _batch(self, problem: Problem, anchors: int, width: int) -> int:
+        """How many targets fit the memory at once, 16 at least.
 
         Raises:
             MethodError: If not even those fit.
         """
-        if problem.memory is None:
-            return None
+        memory = problem.memory
         steps = min(self.k, anchors, width)
         tables, row = 8 * anchors * width, 4 * (anchors + steps * width + width)
         least = tables + 16 * row
-        if problem.memory < least:
+        if memory < least:
             raise MethodError(
                 f"omp with k={self.k} on {anchors} anchors of width {width} needs "
-                f"{show_size(least)} at least, and may take {show_size(problem.memory)}; give "
+                f"{show_size(least)} at least, and may take {show_size(memory)}; give "
                 f"--memory {show_size(least)} or more"
             )
-        room = min(problem.memory - tables, 256 << 20)
+        room = min(memory - tables, 256 << 20)
         return max(16, room // row // 16 * 16)
 
     def _check(self, problem: Problem, anchors: int, width: int) -> None:
