@@ -293,3 +293,14 @@ def test_too_little_memory_is_told_with_what_is_enough(tmp_path: Path) -> None:
     enough = str(caught.value).partition("--memory ")[2].partition(" ")[0]
     swap(tmp_path / "out", memory=enough)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_roles_that_ask_the_same_are_solved_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An untied base and a tied donor; left-out anchors would make two questions of it."""
+    monkeypatch.setattr(progress, "_shown", True)
+    pair = {"base_model": "tiny-mistral", "donor": "tiny-llama"}
+    swap(tmp_path / "out", **pair, parameters={"k": 2, "outliers": None})
+    said = capsys.readouterr().err
+    assert ("omp, input rows" in said, "omp, output rows" in said) == (True, False)

@@ -5,8 +5,8 @@ process at a time holds the folder; a second one solves without keeping.
 """
 
 import os
+import re
 import secrets
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +23,8 @@ except ImportError:  # Windows: nobody is kept from the folder there
 WORTH = 2.0
 """Seconds of solving from which on blocks are kept: what took less is solved again as fast."""
 SUFFIX = ".safetensors"
+OURS = re.compile(r"[0-9a-f]{16}-\d{6}\.safetensors")
+OURS_OR_PARTIAL = re.compile(r"[0-9a-f]{16}-\d{6}\.(safetensors|[0-9a-f]{8}\.partial)")
 
 
 class KeptBlocks:
@@ -120,7 +122,9 @@ class KeptBlocks:
     def clear(self) -> None:
         """See :meth:`tokswap.blocks.Keep.clear`."""
         if not self._given_up and self.folder.is_dir() and self._hold():
-            shutil.rmtree(self.folder, ignore_errors=True)
+            with suppress(OSError):  # somebody keeps something of his own there
+                self._empty()
+                self.folder.rmdir()
 
     def _make_ready(self) -> None:
         """Make the folder, and hold it; an earlier run's blocks go only now that there are new."""
@@ -131,8 +135,7 @@ class KeptBlocks:
             self._give_up(f"{self.folder} is held by another run to the same output")
             return
         if not self._resume:
-            for path in self.folder.iterdir():
-                path.unlink()
+            self._empty()
         self._ready = True
 
     def _give_up(self, reason: str) -> None:
@@ -142,8 +145,12 @@ class KeptBlocks:
     def _path(self, key: str, number: int) -> Path:
         return self.folder / f"{key[:16]}-{number:06}{SUFFIX}"
 
-    def _files(self) -> list[Path]:
-        return sorted(self.folder.glob(f"*{SUFFIX}"))
+    def _files(self, pattern: re.Pattern[str] = OURS) -> list[Path]:
+        return sorted(path for path in self.folder.glob("*") if pattern.fullmatch(path.name))
+
+    def _empty(self) -> None:
+        for path in self._files(OURS_OR_PARTIAL):
+            path.unlink()
 
     def _hold(self) -> bool:
         """Hold the folder until the process ends; True as well where locks are not to be had."""

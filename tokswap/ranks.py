@@ -170,13 +170,13 @@ def joined() -> Iterator[Ranks]:
     Raises:
         RankError: If they cannot meet, or another one fails.
     """
-    rank, world = _environment()
-    if world == 1:
-        yield Ranks()
-        return
     from torch import distributed
 
-    begun = distributed.is_initialized()  # by whoever calls us
+    rank, world = _environment()
+    begun = distributed.is_available() and distributed.is_initialized()  # by whoever calls us
+    if world == 1 and not begun:
+        yield Ranks()
+        return
     try:
         if begun:
             rank, world = distributed.get_rank(), distributed.get_world_size()

@@ -175,8 +175,13 @@ def _transplant(
     from tokswap.pipeline import transplant
 
     result = transplant(recipe, resume=resume, **flags)
+    print_result(result, json_output)
+
+
+def print_result(result: "Transplant", json_output: bool) -> None:
+    """Print what came of a transplant, for people or for scripts; of several ranks one does."""
     if ranks.number():
-        return  # the first rank prints
+        return
     if json_output:
         show.print_json(result.to_dict())
     else:
