@@ -8,6 +8,7 @@ traceback. Nothing slow is imported before a command runs, so that help answers 
 import signal
 import sys
 import time
+from contextlib import suppress
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -83,7 +84,8 @@ def main() -> None:
 def _fail(message: str) -> NoReturn:
     if ranks.number():
         # The first rank tells. Give it time: a launcher ends all of them when one ends.
-        time.sleep(3)
+        with suppress(KeyboardInterrupt):
+            time.sleep(3)
     else:
         typer.echo(f"error: {message}", err=True)
     sys.exit(1)
