@@ -120,6 +120,7 @@ def test_without_resume_it_starts_over(
     stopped(tmp_path / "out", 20)
     assert "2 finished blocks are kept" in capsys.readouterr().err
     stopped(tmp_path / "out", 0)  # before there is anything new, nothing is thrown away
+    assert len(list((tmp_path / ".out.blocks").iterdir())) == 2
     said = capsys.readouterr().err
     assert "2 finished blocks of an earlier run, and this one starts over; --resume would" in said
     stopped(tmp_path / "out", 10)
