@@ -94,6 +94,16 @@ def test_methods_know_nothing_of_the_plan() -> None:
     assert not offences(modules("methods"), *LATER, "tokswap.cli", "tokswap.recipe", "tokswap.pair")
 
 
+SOLVING = ("blocks", "kept_blocks", "memory", "ranks")
+
+
+def test_blocks_know_nothing_of_what_is_solved() -> None:
+    banned = [name for name in TREES if not within(name, "tokswap.errors", "tokswap.progress")]
+    own = [f"tokswap.{part}" for part in SOLVING]
+    banned = [name for name in banned if name not in {"tokswap", *own}]
+    assert not offences(modules(*SOLVING), *banned)
+
+
 def test_the_plan_knows_nothing_of_the_pipeline() -> None:
     banned = ("tokswap.pipeline", "tokswap.cli", "tokswap.checkpoint", "tokswap.report")
     assert not offences(modules("plan", "planning"), *banned)
@@ -109,7 +119,7 @@ def test_nothing_imports_the_command_line() -> None:
     assert not offences(others, "tokswap.cli")
 
 
-@pytest.mark.parametrize("package", ["vocabulary", "methods", "cli", "names", "recipe"])
+@pytest.mark.parametrize("package", ["vocabulary", "methods", "cli", "names", "recipe", *SOLVING])
 def test_torch_is_imported_only_where_it_is_used(package: str) -> None:
     assert not offences(modules(package), "torch", "transformers", "safetensors", table=AT_ONCE)
 

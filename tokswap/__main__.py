@@ -14,7 +14,10 @@ def main() -> None:
 
         command_line()
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; nothing unfinished was kept\n")
+        from tokswap.ranks import number
+
+        if not number():  # the first rank speaks for all
+            sys.stderr.write("interrupted; nothing unfinished was kept\n")
         sys.exit(130)
 
 

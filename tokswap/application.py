@@ -113,7 +113,7 @@ def apply(
         sources=[base, tokenizer],
         target=target,
         open=open_both,
-        plan=lambda _pair, _device: fitted[-1],
+        plan=lambda _pair, _device, _blocks: fitted[-1],
         record={"plan": _provenance(saved), "kept_bos": saved.plan.about.get("kept_bos")},
     )
     return carry_out(recipe, work, overwrite=overwrite)

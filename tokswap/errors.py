@@ -8,7 +8,8 @@
     ├── MethodError            a method cannot work on this pair of models
     ├── OutputError            the output folder cannot be written, or holds something already
     ├── VerificationError      the written folder does not load as what it should be
-    └── EvaluationError        a text or a model cannot be measured
+    ├── EvaluationError        a text or a model cannot be measured
+    └── RankError              another process of the same run has failed, or cannot be reached
 
 A message says what was given, what is wrong with it, and what to do.
 """
@@ -48,3 +49,7 @@ class VerificationError(TokswapError):
 
 class EvaluationError(TokswapError):
     """A text or a model cannot be measured."""
+
+
+class RankError(TokswapError):
+    """Another process of the same run has failed, or cannot be reached."""

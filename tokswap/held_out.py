@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tokswap.errors import MethodError, RecipeError
+from tokswap.memory import parse_size
 from tokswap.methods import METHODS, Role
 from tokswap.pair import Pair, open_pair
 from tokswap.recipe import Recipe, make_recipe
@@ -170,6 +171,7 @@ def check(pair: Pair, recipe: Recipe, tables: "Tables", device: str | None = Non
             count=None if recipe.held_out == "all" else recipe.held_out,
             seed=recipe.seed,
             device=device or pick_device(recipe.device),
+            memory=parse_size(recipe.memory) if recipe.memory else None,
         )
         for role in roles
     }

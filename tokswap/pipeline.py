@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tokswap.beside import look_beside, write_json
+from tokswap.blocks import Blocks
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.checkpoint.target import RECORD, check_target, staging
 from tokswap.errors import RecipeError
@@ -16,19 +17,30 @@ from tokswap.estimate import check_room, estimate
 from tokswap.evaluation.measure import Evaluation, pick_device, rounded, settle_window
 from tokswap.fitting import identities
 from tokswap.held_out import check_before
+from tokswap.kept_blocks import KeptBlocks
+from tokswap.memory import parse_size
 from tokswap.names import resolve
 from tokswap.output import write_folder
 from tokswap.pair import Pair, open_pair
 from tokswap.plan import PLAN_FILE, Plan
 from tokswap.planning import make_plan
 from tokswap.progress import note
+from tokswap.ranks import Ranks, joined
 from tokswap.recipe import Recipe, make_recipe
 from tokswap.report.card import CARD, write_card
 from tokswap.report.held_out import held_out_doubts, not_checked
 from tokswap.report.record import counts, make_record
 from tokswap.report.untrained import untrained, untrained_line
 from tokswap.report.warnings import warnings_for
-from tokswap.stages import bring_base, check_texts, clear, is_measurable, look_again, measure
+from tokswap.stages import (
+    bring_base,
+    check_texts,
+    clear,
+    is_measurable,
+    look_again,
+    measure,
+    share_fetched,
+)
 from tokswap.tokenizer_folder import settle
 from tokswap.verify import fresh_process
 from tokswap.vocabulary.identity import content_hash
@@ -78,7 +90,7 @@ class Work:
         sources: The checkpoints that are read from.
         target: The folder to write.
         open: Opens and aligns both models, and tells what the user should know of that.
-        plan: Makes the plan, on a device.
+        plan: Makes the plan, on a device, by what solves in blocks.
         held_out: Sums up what anchors that are held out say of it, if they are to be.
         record: What the record says beside what every record says.
     """
@@ -86,7 +98,7 @@ class Work:
     sources: list[Checkpoint]
     target: Path
     open: Callable[[], tuple[Pair, list[str]]]
-    plan: Callable[[Pair, str], Plan]
+    plan: Callable[[Pair, str, Blocks], Plan]
     held_out: Callable[[Pair, str], Mapping[str, Any] | None] = lambda _pair, _device: None
     record: Mapping[str, Any] = field(default_factory=dict)
 
@@ -96,6 +108,7 @@ def transplant(
     *,
     overwrite: bool = False,
     plan_only: bool = False,
+    resume: bool = False,
     **settings: Any,
 ) -> Transplant:
     """Give a base model the donor's vocabulary, and write the result as a checkpoint.
@@ -105,10 +118,12 @@ def transplant(
             donor="tiny-mistral", method="omp", parameters={"k": 32}, out="out/demo")``.
         overwrite: Replace an earlier output of this program at the same place.
         plan_only: Write only the plan and the record: no weights, no tokenizer.
+        resume: Go on from the blocks that a run to the same output had solved when it was stopped.
         **settings: Fields of :class:`~tokswap.recipe.Recipe`, where no recipe is given.
 
     Returns:
-        What was written, planned and measured.
+        What was written, planned and measured. Of several processes that `torchrun` started, only
+        the first writes and measures; the others return their plan when it is made.
 
     Raises:
         RecipeError: If the recipe is not valid.
@@ -122,25 +137,60 @@ def transplant(
         sources=[Checkpoint.open(asked.base_model), Checkpoint.open(asked.donor)],
         target=Path(asked.out or default_out(asked)).expanduser(),
         open=lambda: (open_pair(asked), []),
-        plan=lambda pair, device: plan_for(pair, asked, device),
+        plan=lambda pair, device, blocks: plan_for(pair, asked, device, blocks),
         held_out=lambda pair, device: check_before(pair, asked, device),
     )
-    return carry_out(asked, work, overwrite=overwrite, plan_only=plan_only)
+    return carry_out(asked, work, overwrite=overwrite, plan_only=plan_only, resume=resume)
 
 
 def carry_out(
-    recipe: Recipe, work: Work, *, overwrite: bool = False, plan_only: bool = False
+    recipe: Recipe,
+    work: Work,
+    *,
+    overwrite: bool = False,
+    plan_only: bool = False,
+    resume: bool = False,
 ) -> Transplant:
     """Open, plan, write, verify, measure and record; see :func:`transplant`.
+
+    Raises:
+        VerificationError: If the result does not load as what it should be.
+        TokswapError: If something is wrong with a model, the output folder or the result, or
+            another process of the run fails.
+    """
+    with joined() as ranks:
+        device = ranks.device(pick_device(recipe.device))
+        memory = parse_size(recipe.memory) if recipe.memory else None
+        if not ranks.first:
+            share_fetched(None, work.sources, ranks)
+            pair, _ = work.open()
+            plan = work.plan(pair, device, Blocks(memory=memory, ranks=ranks))
+            return Transplant(work.target, recipe, {}, plan, None, ())
+        clear(work.target)
+        check_target(work.target, work.sources, overwrite=overwrite)
+        with KeptBlocks(work.target, resume=resume).held() as keep:
+            blocks = Blocks(memory=memory, ranks=ranks, keep=keep)
+            flags = {"overwrite": overwrite, "plan_only": plan_only}
+            return _carry_out(recipe, work, device, blocks, ranks, **flags)
+
+
+def _carry_out(
+    recipe: Recipe,
+    work: Work,
+    device: str,
+    blocks: Blocks,
+    ranks: Ranks,
+    *,
+    overwrite: bool,
+    plan_only: bool,
+) -> Transplant:
+    """Do what the first process of a run does.
 
     Raises:
         VerificationError: If the result does not load as what it should be.
         TokswapError: If something is wrong with a model, the output folder or the result.
     """
     clock = _Clock()
-    device = pick_device(recipe.device)
-    clear(work.target)
-    check_target(work.target, work.sources, overwrite=overwrite)
     check_texts(recipe, work.target)
     measured = not plan_only and is_measurable(recipe, work.sources[0])
     with fresh_process() if recipe.verify and not plan_only else nullcontext() as process:
@@ -156,8 +206,10 @@ def carry_out(
         warnings = _told(*warnings, *warnings_for(pair, recipe), *notes)
         if not plan_only:
             bring_base(pair, clock.time)
-        held_out, plan, told_of_plan = clock.time("plan", lambda: _planned(work, pair, device))
-        warnings += told_of_plan
+        share_fetched(pair, work.sources, ranks)
+        held_out, plan, told = clock.time("plan", partial(_planned, work, pair, device, blocks))
+        ranks.part()
+        warnings += told
 
         with staging(work.target, overwrite=overwrite) as folder:
             if tokenizer is None:
@@ -181,6 +233,7 @@ def carry_out(
                 write_json(folder / RECORD, record)
                 write_card(folder / CARD, record, pair)
 
+    blocks.finish()
     evaluation = None
     if measured:
         # The folder is in place by now: an interrupted measurement costs no transplant.
@@ -195,7 +248,7 @@ def carry_out(
 
 
 def _planned(
-    work: Work, pair: Pair, device: str
+    work: Work, pair: Pair, device: str, blocks: Blocks
 ) -> tuple[Mapping[str, Any] | None, Plan, list[str]]:
     """Look at held-out anchors, and make the plan.
 
@@ -203,7 +256,7 @@ def _planned(
     """
     held_out = work.held_out(pair, device)
     told = _told(*held_out_doubts(held_out))
-    plan = work.plan(pair, device)
+    plan = work.plan(pair, device, blocks)
     told += _told(untrained_line(plan.about.get("untrained") or {}), not_checked(held_out))
     return held_out, plan, told
 
@@ -216,7 +269,7 @@ def _told(*lines: str | None) -> list[str]:
     return told
 
 
-def plan_for(pair: Pair, recipe: Recipe, device: str = "cpu") -> Plan:
+def plan_for(pair: Pair, recipe: Recipe, device: str = "cpu", blocks: Blocks | None = None) -> Plan:
     """Make the plan of a recipe for an opened pair.
 
     Raises:
@@ -230,7 +283,9 @@ def plan_for(pair: Pair, recipe: Recipe, device: str = "cpu") -> Plan:
         "counts": counts(pair.alignment),
     }
     tables = pair.tables()
-    made = make_plan(pair.alignment, recipe.methods, tables, seed=recipe.seed, device=device)
+    made = make_plan(
+        pair.alignment, recipe.methods, tables, seed=recipe.seed, device=device, blocks=blocks
+    )
     about["untrained"] = untrained(tables.untrained, pair.alignment)
     about["kept_bos"] = pair.kept_bos.to_dict() if pair.kept_bos else None
     return replace(made, about=about, tokens=identities(base, donor))

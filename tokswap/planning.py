@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tokswap.blocks import Blocks
 from tokswap.errors import MethodError
 from tokswap.methods import Method, Problem, Role, Side, WithAverages
 from tokswap.plan import Plan, RolePlan
@@ -43,6 +44,7 @@ class Tables:
         seed: int,
         device: str,
         also: Sequence[Role] = (),
+        blocks: Blocks | None = None,
     ) -> Problem:
         """Ask for the rows of some missing tokens in one role, and in others if they are alike."""
         donor = self.donor
@@ -56,6 +58,7 @@ class Tables:
             device=device,
             untrained=self.untrained,
             also={other: partial(self.base, other) for other in also},
+            blocks=blocks or Blocks(),
         )
 
 
@@ -68,6 +71,7 @@ def make_plan(
     device: str = "cpu",
     about: Mapping[str, Any] | None = None,
     only: Sequence[int] | None = None,
+    blocks: Blocks | None = None,
 ) -> Plan:
     """Make the plan: copy the shared rows, fill the missing ones by a method for each role.
 
@@ -82,14 +86,19 @@ def make_plan(
         device: Where to compute.
         about: What to note in the plan.
         only: Fill only these of the missing tokens; the others' rows are zeros.
+        blocks: What solves; it remembers what both roles have in common.
 
     Raises:
         MethodError: If a method cannot work on this pair, or makes rows that are not finite.
     """
     missing = [int(number) for number in (alignment.missing if only is None else only)]
 
+    blocks = blocks or Blocks()
+
     def fill(role: Role, *also: Role) -> Filled:
-        problem = tables.problem(role, alignment, missing, seed=seed, device=device, also=also)
+        problem = tables.problem(
+            role, alignment, missing, seed=seed, device=device, also=also, blocks=blocks
+        )
         return methods[role].fill(problem) if missing else None
 
     def plan_of(role: Role, filled: Filled) -> RolePlan:

@@ -8,6 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+LINES_EVERY = 30.0
+"""Seconds between two lines of progress where there is no terminal to draw a bar on."""
+
 _shown = False
 
 
@@ -30,14 +33,16 @@ def note(message: str) -> None:
 
 
 @contextmanager
-def bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
+def bar(label: str, total: int, *, done: int = 0) -> Iterator[Callable[[int], None]]:
     """Show a bar with the time left over ``total`` units of work.
 
-    Where stderr is no terminal, two lines (begin, and end with the seconds) stand for the bar.
+    Where stderr is no terminal, lines stand for the bar: one at the beginning, one every half
+    minute, and one at the end with the seconds.
 
     Args:
         label: What is being done, in a few words.
         total: Units of work.
+        done: Units that were done before; they took no time now.
 
     Yields:
         A function to call with the number of units just finished.
@@ -48,7 +53,7 @@ def bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
     if not sys.stderr.isatty():
         start = time.monotonic()
         note(f"{label} ...")
-        yield lambda _: None
+        yield _in_lines(label, total, done)
         note(f"{label}: {time.monotonic() - start:.1f} s")
         return
     from rich.console import Console
@@ -61,6 +66,34 @@ def bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
     )
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as display:
-        task = display.add_task(label, total=total)
+    # The speed is that of the last units, and one unit may be a block that takes minutes.
+    display = Progress(
+        *columns, TimeRemainingColumn(), console=Console(stderr=True), speed_estimate_period=1800
+    )
+    with display:
+        task = display.add_task(label, total=total, completed=done)
+        display.advance(task, 0)  # the clock starts now, not with the first block's end
         yield lambda units: display.advance(task, units)
+
+
+def _in_lines(label: str, total: int, done: int) -> Callable[[int], None]:
+    start = last = time.monotonic()
+    now_done = 0
+
+    def advance(units: int) -> None:
+        nonlocal last, now_done
+        now_done += units
+        now = time.monotonic()
+        if now - last >= LINES_EVERY and 0 < now_done < total - done:
+            left = (now - start) / now_done * (total - done - now_done)
+            note(f"{label}: {done + now_done:,} of {total:,}, about {_duration(left)} left")
+            last = now
+
+    return advance
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{seconds / 3600:.1f} h"

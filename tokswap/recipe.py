@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from tokswap.errors import RecipeError
+from tokswap.memory import parse_size
 from tokswap.methods import DEFAULT, METHODS, Method, Role
 from tokswap.names import near
 from tokswap.vocabulary.functions import FUNCTIONS, with_tokens
@@ -144,6 +145,14 @@ def _template(said: Any) -> Any:
     return said
 
 
+def _size(said: Any) -> Any:
+    """Check a size, which YAML reads as a number where it has no unit."""
+    if said is not None:
+        said = str(said)
+        parse_size(said)
+    return said
+
+
 def _switch(said: Any) -> Any:
     return ({} if said else None) if isinstance(said, bool) else said
 
@@ -200,6 +209,11 @@ class Recipe(_Part):
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
         description="where to compute: auto, cpu, cuda, cuda:N or mps",
     )
+    memory: Annotated[str | None, BeforeValidator(_size)] = Field(
+        default=None,
+        description="what solving may take at once, such as 4GB, 512MB or 2GiB; without it, half "
+        "of what is free. It changes no row",
+    )
     verify: bool = Field(default=True, description="load the result in a fresh process")
     out: str | None = Field(
         default=None, description="the folder to write; without it, BASE-DONOR-METHOD here"
@@ -226,11 +240,13 @@ class Recipe(_Part):
         }
 
     def record(self) -> dict[str, Any]:
-        """Everything that decides the bytes of the result, JSON-ready: all but ``out``.
+        """Everything that decides the bytes of the result, JSON-ready.
+
+        That is all but ``out`` and ``memory``.
 
         The record is a recipe again: :func:`make_recipe` of it gives this one back.
         """
-        said = self.model_dump(mode="json", exclude={"out", "parameters"})
+        said = self.model_dump(mode="json", exclude={"out", "parameters", "memory"})
         said["eval"] = said["eval"] or False  # None would mean the default
         settings = {role: method.model_dump(mode="json") for role, method in self.methods.items()}
         if settings["input"] == settings["output"]:

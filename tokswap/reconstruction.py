@@ -5,12 +5,13 @@ Tensors and tokens only; :mod:`tokswap.held_out` asks for it and sums it up.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from tokswap.blocks import Blocks
 from tokswap.errors import MethodError
 from tokswap.methods import Method, Problem, Role, WithAverages
 from tokswap.planning import Tables
@@ -78,6 +79,7 @@ def reconstruct(
     count: int | None,
     seed: int = 0,
     device: str = "cpu",
+    memory: int | None = None,
 ) -> Reconstruction:
     """Let a method fill some of the anchors from the others, and compare.
 
@@ -92,6 +94,7 @@ def reconstruct(
         count: Anchors to hold out, at least 1; None, or more than there are, for all.
         seed: Seed of the choice, and of the method.
         device: Where to compute.
+        memory: Bytes that solving may take; without it, a share of what there is.
 
     Raises:
         MethodError: If there are no donor's weights or too few anchors, or if the method cannot
@@ -103,6 +106,7 @@ def reconstruct(
             "donor's weights; give a model"
         )
     base, donor = tables.base(role), tables.donor(role)
+    blocks = Blocks(memory=memory)
     whole = tables.problem(role, alignment, [], seed=seed, device=device)
     fit = _fit_anchors(whole, method, base, donor)
     digests = {number: _digest(alignment, number, seed) for number in fit}
@@ -122,7 +126,8 @@ def reconstruct(
         left = [number for number in fit if number not in apart]
         others = [left[int.from_bytes(digests[n][:8]) % len(left)] for n in chosen]
         reduced = without(alignment, chosen)
-        problem = tables.problem(role, reduced, chosen, seed=seed, device=device)
+        problem = tables.problem(role, reduced, chosen, seed=seed, device=device, blocks=blocks)
+        problem = replace(problem, purpose="rows held out")
         answer = method.fill(problem)
         source = alignment.source
         in_base = [source[ids].tolist() for ids in (chosen, left, others)]

@@ -17,6 +17,7 @@ from tokswap.evaluation.measure import Evaluation, evaluate
 from tokswap.evaluation.texts import file_text
 from tokswap.pair import Pair
 from tokswap.progress import note
+from tokswap.ranks import Ranks
 from tokswap.recipe import Recipe
 from tokswap.tokenizer_folder import Settled
 from tokswap.verify import verify
@@ -42,6 +43,24 @@ def bring_base(pair: Pair, timed: Timed) -> None:
         timed("fetch", lambda: pair.donor.files.fetch(files_for_card(pair.donor)))
     for tensor in pair.layout.tensors:
         timed("align", partial(load_table, pair.base, tensor.name, tensor.axis))
+
+
+def share_fetched(pair: Pair | None, sources: list[Checkpoint], ranks: Ranks) -> None:
+    """Let the first rank fetch what is remote, for all may have one cache; the others wait.
+
+    Args:
+        pair: The opened models; None for the ranks that wait.
+        sources: The base and the donor.
+        ranks: All of them.
+    """
+    if ranks.world == 1 or not any(source.location.kind == "hub" for source in sources):
+        return
+    if pair and pair.donor_layout:
+        names = {pair.donor_layout.input}
+        names |= set() if pair.layout.tied else {pair.donor_layout.output}
+        for name in sorted(names):
+            load_table(pair.donor, name)
+    ranks.agree("models that are there", b"")
 
 
 def check_texts(recipe: Recipe, target: Path) -> None:

@@ -318,10 +318,10 @@ def test_run_takes_a_recipe_with_settings_and_a_folder_of_any_name(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("tokswap.pipeline.transplant", noted)
-    flags = ("--set", "method.strategy=last", "--plan-only", "--overwrite")
+    flags = ("--set", "method.strategy=last", "--plan-only", "--overwrite", "--resume")
     assert tokswap("run", recipe, *flags, "--out", name).code == 130
     expected = load_recipe(recipe, ["method.strategy=last"]).model_copy(update={"out": name})
-    assert asked == [((expected,), {"overwrite": True, "plan_only": True})]
+    assert asked == [((expected,), {"overwrite": True, "plan_only": True, "resume": True})]
 
 
 def test_flags_make_the_recipe(tokswap: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,11 +7,14 @@ traceback. Nothing slow is imported before a command runs, so that help answers 
 
 import signal
 import sys
+import time
+from contextlib import suppress
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
+from tokswap import ranks
 from tokswap.cli.apply import apply_command
 from tokswap.cli.check import check_command
 from tokswap.cli.evaluate import evaluate_command
@@ -70,18 +73,24 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except TokswapError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(1)
+        _fail(str(error))
     except OSError as error:  # a disk, a folder or a pipe that the system refuses
         place = f" ({error.filename})" if error.filename else ""
-        typer.echo(
-            f"error: {error.strerror or error}{place}; check the path and the disk", err=True
-        )
-        sys.exit(1)
+        _fail(f"{error.strerror or error}{place}; check the path and the disk")
     except SystemExit as stop:
-        if stop.code == INTERRUPTED:  # typer has caught the interrupt
+        if stop.code == INTERRUPTED and not ranks.number():  # typer has caught the interrupt
             typer.echo("interrupted; nothing unfinished was kept", err=True)
         raise
+
+
+def _fail(message: str) -> NoReturn:
+    if ranks.number():
+        # The first rank tells. Give it time: a launcher ends all of them when one ends.
+        with suppress(KeyboardInterrupt):
+            time.sleep(3)
+    else:
+        typer.echo(f"error: {message}", err=True)
+    sys.exit(1)
 
 
 def _interrupted(_signal: int, _frame: FrameType | None) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from tokswap.cli import show
 from tokswap.cli.options import Base, Device, DropTensor, Json, KeepTensor, Quiet, Settings, Texts
-from tokswap.cli.transplant import NoEval, NoVerify, Overwrite, eval_of, print_transplant
+from tokswap.cli.transplant import NoEval, NoVerify, Overwrite, eval_of, print_result
 
 
 def apply_command(
@@ -63,7 +63,4 @@ def apply_command(
         eval=eval_of(text, no_eval=no_eval),
         verify=False if no_verify else None,
     )
-    if json_output:
-        show.print_json(result.to_dict())
-    else:
-        print_transplant(result)
+    print_result(result, json_output)

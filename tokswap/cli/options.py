@@ -28,6 +28,14 @@ Texts = Annotated[
 Device = Annotated[
     str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps. Default: auto.")
 ]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        help="What solving may take at once, as 4GB or 512MB. Default: half of what is free.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 KeepTensor = Annotated[

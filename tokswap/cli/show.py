@@ -7,12 +7,12 @@ from typing import Any
 
 import typer
 
-from tokswap import progress
+from tokswap import progress, ranks
 
 
 def start(*, quiet: bool) -> None:
-    """Show progress on stderr, unless it is not wanted."""
-    progress.show(not quiet)
+    """Show progress on stderr, unless it is not wanted; of several ranks the first shows it."""
+    progress.show(not quiet and not ranks.number())
 
 
 def print_json(said: Any) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tokswap import progress
+from tokswap import progress, ranks
 from tokswap.cli import show
 from tokswap.cli.options import (
     Base,
@@ -14,6 +14,7 @@ from tokswap.cli.options import (
     DropTensor,
     Json,
     KeepTensor,
+    Memory,
     Quiet,
     Settings,
     Texts,
@@ -32,6 +33,9 @@ Overwrite = Annotated[
 ]
 PlanOnly = Annotated[
     bool, typer.Option("--plan-only", help="Stop after the plan: write it, and no weights.")
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on from what a stopped run to this output had solved.")
 ]
 NoEval = Annotated[bool, typer.Option("--no-eval", help="Do not measure.")]
 NoVerify = Annotated[
@@ -68,6 +72,7 @@ def transplant_command(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of methods that draw at random.")] = None,
     device: Device = None,
+    memory: Memory = None,
     text: Texts = None,
     bos: Annotated[
         str | None,
@@ -79,6 +84,7 @@ def transplant_command(
     keep_tensor: KeepTensor = None,
     drop_tensor: DropTensor = None,
     overwrite: Overwrite = False,
+    resume: Resume = False,
     plan_only: PlanOnly = False,
     dry_run: DryRun = False,
     no_eval: NoEval = False,
@@ -112,12 +118,14 @@ def transplant_command(
         },
         "seed": seed,
         "device": device,
+        "memory": memory,
         "out": out,
         "eval": eval_of(text, no_eval=no_eval),
         "verify": False if no_verify else None,
     }
     recipe = with_tensors(make_recipe(said, settings or []), keep_tensor, drop_tensor)
-    _transplant(recipe, json_output, dry_run, overwrite=overwrite, plan_only=plan_only)
+    flags = {"overwrite": overwrite, "plan_only": plan_only}
+    _transplant(recipe, json_output, dry_run, resume, **flags)
 
 
 def run_command(
@@ -126,7 +134,9 @@ def run_command(
     out: Out = None,
     keep_tensor: KeepTensor = None,
     drop_tensor: DropTensor = None,
+    memory: Memory = None,
     overwrite: Overwrite = False,
+    resume: Resume = False,
     plan_only: PlanOnly = False,
     dry_run: DryRun = False,
     json_output: Json = False,
@@ -139,15 +149,19 @@ def run_command(
     show.start(quiet=quiet)
     from tokswap.recipe import load_recipe, with_tensors
 
-    loaded = load_recipe(recipe, settings or [])
+    said = [f"memory={memory}"] if memory is not None else []
+    loaded = load_recipe(recipe, [*(settings or []), *said])
     if out is not None:  # not as a setting, whose value would be read as YAML
         loaded = loaded.model_copy(update={"out": out})
     loaded = with_tensors(loaded, keep_tensor, drop_tensor)
-    _transplant(loaded, json_output, dry_run, overwrite=overwrite, plan_only=plan_only)
+    flags = {"overwrite": overwrite, "plan_only": plan_only}
+    _transplant(loaded, json_output, dry_run, resume, **flags)
 
 
-def _transplant(recipe: "Recipe", json_output: bool, dry_run: bool, **flags: bool) -> None:
-    if dry_run:
+def _transplant(
+    recipe: "Recipe", json_output: bool, dry_run: bool, resume: bool, **flags: bool
+) -> None:
+    if dry_run and not ranks.number():
         from tokswap.cli.dry_run import print_preview
         from tokswap.preview import preview
 
@@ -156,10 +170,18 @@ def _transplant(recipe: "Recipe", json_output: bool, dry_run: bool, **flags: boo
             show.print_json(seen.to_dict())
         else:
             print_preview(seen)
+    if dry_run:
         return
     from tokswap.pipeline import transplant
 
-    result = transplant(recipe, **flags)
+    result = transplant(recipe, resume=resume, **flags)
+    print_result(result, json_output)
+
+
+def print_result(result: "Transplant", json_output: bool) -> None:
+    """Print what came of a transplant, for people or for scripts; of several ranks one does."""
+    if ranks.number():
+        return
     if json_output:
         show.print_json(result.to_dict())
     else:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from tokswap.blocks import Blocks
 from tokswap.methods.cost import Cost, Sizes
 from tokswap.vocabulary.align import Alignment
 from tokswap.vocabulary.unused import unused_ids
@@ -35,6 +36,8 @@ class Problem:
         untrained: What :meth:`find_untrained` has found, by side and role.
         also: Loads the base's tables of the other roles that the answer will be used for, beside
             ``role``; both have one table of the donor's.
+        purpose: What the rows are for, as progress tells it.
+        blocks: Solves what takes long, in blocks that can be kept and shared among processes.
     """
 
     role: Role
@@ -46,6 +49,8 @@ class Problem:
     device: str
     untrained: "dict[tuple[Side, Role], Tensor]" = field(default_factory=dict)
     also: "Mapping[Role, Callable[[], Tensor]]" = field(default_factory=dict)
+    purpose: str = "rows"
+    blocks: Blocks = field(default_factory=Blocks)
 
     def find_untrained(
         self, side: Side, table: "Tensor", deviations: float, *, role: Role | None = None
@@ -72,6 +77,11 @@ class Problem:
             unused = torch.tensor(unused_ids(getattr(self.alignment, side), len(table))).long()
             self.untrained[key] = untrained_rows(table, unused=unused, deviations=deviations)
         return self.untrained[key]
+
+    @property
+    def memory(self) -> int:
+        """Bytes that solving may take at once; they decide how fast it is, and no row."""
+        return self.blocks.memory(self.device)
 
     @property
     def mean_column(self) -> int:

@@ -4,13 +4,14 @@ A missing token is described by its donor's row next to the donor's rows of the 
 description is replayed on the base's rows of the same anchors.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from tokswap.blocks import device_kind, digest
 from tokswap.errors import MethodError
 from tokswap.methods.anchors import fit_anchors
 from tokswap.methods.base import Problem, Side, WithAverages
@@ -104,7 +105,7 @@ class Geometry:
         import torch
 
         rows = self._rows(torch.from_numpy(self.anchors), "donor", self.table)
-        return rows - self.middle
+        return rows.sub_(self.middle)
 
     def targets(self, start: int = 0, stop: int | None = None) -> "Tensor":
         """Return the donor's rows at some of the places less the middle, (stop - start, E) float32.
@@ -116,26 +117,44 @@ class Geometry:
 
         chosen = [self.problem.ids[place] for place in self.places[start:stop].tolist()]
         ids = torch.tensor(chosen, dtype=torch.int64)
-        return self._rows(ids, "donor", self.table) - self.middle
+        return self._rows(ids, "donor", self.table).sub_(self.middle)
 
-    def solve(self, solver: "Callable[[Tensor], tuple[Tensor, ...]]") -> "tuple[Tensor, ...]":
+    def solve(
+        self,
+        solver: "Callable[[Tensor], tuple[Tensor, ...]]",
+        *,
+        kept_by: Mapping[str, Any] | None = None,
+    ) -> "tuple[Tensor, ...]":
         """Solve for the targets block by block.
 
         Args:
             solver: From targets (B, E) on the device to tensors of B rows each.
+            kept_by: What decides the answer beside the donor's rows. With it, finished blocks are
+                kept and shared among processes, as long work should be.
 
         Returns:
             Those of all P targets, on the CPU.
         """
         import torch
 
+        device = self.problem.device if kept_by is not None else self.device
+
+        def some(start: int, stop: int) -> "tuple[Tensor, ...]":
+            return tuple(part.cpu() for part in solver(self.targets(start, stop).to(device)))
+
+        label = f"{self.method}, {self.problem.role} {self.problem.purpose}"
+        count = len(self.places)
+        if kept_by is not None:
+            ids = torch.tensor(self.problem.ids, dtype=torch.int64)[self.places]
+            anchors = torch.from_numpy(self.anchors)
+            settings = {**kept_by, "method": self.method, "device": device_kind(device)}
+            key = digest(self.table, anchors, ids, settings)
+            return self.problem.blocks.run(label, key, count, some)
         found = []
-        # Once at least, for the shapes.
-        with bar(f"{self.method}, {self.problem.role} rows", len(self.places)) as advance:
-            for start in range(0, max(len(self.places), 1), ROWS):
-                targets = self.targets(start, start + ROWS).to(self.device)
-                found.append([part.cpu() for part in solver(targets)])
-                advance(len(targets))
+        with bar(label, count) as advance:
+            for start in range(0, max(count, 1), ROWS):  # once at least, for the shapes
+                found.append(some(start, start + ROWS))
+                advance(len(found[-1][0]))
         return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
 
     def recombined(
@@ -258,7 +277,7 @@ class Geometry:
         import torch
 
         rows = table.index_select(0, ids).float()
-        if not bool(torch.isfinite(rows).all()):
+        if len(rows) and not bool(torch.stack(rows.aminmax()).isfinite().all()):
             name = getattr(self.problem.alignment, side).name
             raise MethodError(
                 f"{self.method} cannot work with the {self.problem.role} rows of the {side} "

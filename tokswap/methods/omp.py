@@ -1,18 +1,18 @@
 """A missing row is a sparse combination of anchors, found in the donor and replayed in the base."""
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from tokswap.errors import MethodError
+from tokswap.memory import show_size
 from tokswap.methods.anchors import Outliers
 from tokswap.methods.base import Method, Problem, WithAverages
 from tokswap.methods.cost import Cost, Sizes, recombined_cost
 from tokswap.methods.geometry import Center, Geometry, compare
-from tokswap.progress import bar
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from tokswap.solvers.omp import Pursuit
 
 
 class OMP(Method):
@@ -47,6 +47,18 @@ class OMP(Method):
         description="a residual this small next to the donor's row ends the search",
     )
     normalize: bool = Field(default=True, description="choose anchors by angle, not inner product")
+    ridge: float = Field(
+        default=0.0,
+        ge=0.0,
+        allow_inf_nan=False,
+        strict=False,
+        description="shrinks the weights of the anchors chosen (at unit length)",
+    )
+    mode: Literal["auto", "exact", "fast"] = Field(
+        default="auto",
+        description="score all anchors at each step, or a shortlist that is renewed when it is "
+        "spent; auto is fast from 8,192 anchors on",
+    )
     center: Center = True
     outliers: Outliers = 4.0
 
@@ -58,20 +70,37 @@ class OMP(Method):
         """See :meth:`Method.fill`."""
         geometry = compare(problem, "omp", center=self.center, outliers=self.outliers)
         self._check(geometry)
-        return geometry.recombined(*self._solve(geometry, problem))
+        pursuit = self._pursuit(geometry)
+        settings = {**self.model_dump(), "mode": pursuit.mode, "look": pursuit.look}
+        indices, weights = geometry.solve(pursuit.solve, kept_by=settings)
+        return geometry.recombined(indices, weights)
 
-    def _solve(self, geometry: Geometry, problem: Problem) -> "tuple[Tensor, Tensor]":
-        from tokswap.solvers.omp import orthogonal_matching_pursuit
+    def _pursuit(self, geometry: Geometry) -> "Pursuit":
+        """Make the anchors ready.
 
-        with bar(f"omp, {problem.role} rows", len(geometry.places)) as advance:
-            return orthogonal_matching_pursuit(
-                geometry.targets().to(problem.device),
+        Raises:
+            MethodError: If the memory is too little.
+        """
+        from tokswap.solvers.omp import Pursuit, TooLittleMemoryError
+
+        problem = geometry.problem
+        try:
+            return Pursuit(
                 geometry.atoms().to(problem.device),
                 self.k,
+                mode=self.mode,
                 normalize=self.normalize,
+                ridge=self.ridge,
                 rtol=self.rtol,
-                progress=advance,
+                memory=problem.memory,
+                expected=len(geometry.places),
             )
+        except TooLittleMemoryError as error:
+            raise MethodError(
+                f"omp with k={self.k} on {len(geometry.anchors)} anchors of width "
+                f"{geometry.width} needs {show_size(error.least)} at least, and may take "
+                f"{show_size(problem.memory)}; give --memory {show_size(error.least)} or more"
+            ) from error
 
     def _check(self, geometry: Geometry) -> None:
         geometry.check_anchors(self.k, f"k={self.k}", "lower method.k or ")

@@ -22,6 +22,14 @@ _MEMORY = 4 << 30
 _ROWS_AT_ONCE = 4096
 
 
+class TooLittleMemoryError(ValueError):
+    """The memory given is less than the least that is needed, ``least`` bytes."""
+
+    def __init__(self, message: str, least: int) -> None:
+        super().__init__(message)
+        self.least = least
+
+
 def orthogonal_matching_pursuit(  # noqa: PLR0913 - each is a choice of its own
     targets: Tensor,
     atoms: Tensor,
@@ -206,7 +214,7 @@ class Pursuit:
         """Say what a budget allows: how to look at all atoms, and how many targets at once.
 
         Raises:
-            ValueError: If it does not allow the least.
+            TooLittleMemoryError: If it does not allow the least.
         """
         count, width = atoms.shape
         size = self._dtype.itemsize
@@ -221,9 +229,11 @@ class Pursuit:
         most = _BATCH[self.mode] if atoms.device.type == "cpu" else _BATCH_GPU
         batch = (budget - fixed) // (row * size) // ROWS * ROWS
         if batch < ROWS and memory is not None:
-            raise ValueError(
+            least = fixed + ROWS * row * size
+            raise TooLittleMemoryError(
                 f"memory={memory} bytes are too few for {count} atoms of width {width} with "
-                f"k={self.k}; give at least {fixed + ROWS * row * size}"
+                f"k={self.k}; give at least {least}",
+                least,
             )
         return look, max(min(batch, most), ROWS)
 
