@@ -107,7 +107,10 @@ class GramLook:
 
     def begin(self, batch: Batch) -> None:
         """See :class:`Look`."""
-        self._first = torch.mm(batch.residual, self._table.T)
+        shape = len(batch.residual), len(self._table)
+        if self._first.shape != shape:
+            self._first = self._table.new_empty(shape)
+        torch.mm(batch.residual, self._table.T, out=self._first)
 
     def best(self, batch: Batch, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """See :class:`Look`."""
@@ -163,7 +166,7 @@ def _pairs(table: Tensor) -> Tensor:
             tile = space[: len(factors) * part.shape[1]].view(len(factors), part.shape[1])
             small = torch.mm(factors, part, out=tile).add_(128.5).to(torch.uint8)
             pairs[above, beside] = small
-            pairs[beside, above] = small.T
+            pairs[beside, above] = small.T.contiguous()
     return pairs
 
 
