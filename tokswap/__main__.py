@@ -4,11 +4,31 @@ An interrupt must end the program quietly from the first moment, while the comma
 still being imported.
 """
 
+import os
 import sys
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line.
+
+    Raises:
+        SystemExit: Always, with the exit code.
+    """
+    try:
+        _run()
+    except SystemExit as stop:
+        from tokswap import ranks
+
+        if ranks.alone():
+            raise
+        # One of several: what gloo's threads leave behind sometimes aborts Python's own end, and
+        # all is written by now.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(stop.code if isinstance(stop.code, int) else int(stop.code is not None))
+
+
+def _run() -> None:
     try:
         from tokswap.cli import main as command_line
 

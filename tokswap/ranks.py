@@ -29,6 +29,11 @@ def number() -> int:
     return _environment()[0]
 
 
+def alone() -> bool:
+    """Tell whether this process was started by itself, from the environment."""
+    return _environment()[1] == 1
+
+
 def _environment() -> tuple[int, int]:
     if not all(name in os.environ for name in VARIABLES):
         return 0, 1

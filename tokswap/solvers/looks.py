@@ -25,7 +25,7 @@ _GROUP = 8  # atoms of whose scores only the maximum is looked at first
 _SCORES = {"cpu": 1 << 20}
 _TILE = 2048  # rows of a tile of the matrix of all pairs
 _SUM = "embedding_bag_byte_rowwise_offsets"  # torch's weighted sum of rows of bytes
-_CLEAR = 4  # a score this many times the error of the stored products is above the blur
+_CLEAR = 3  # a score this many times the error of the stored products is above the blur
 
 
 class Look(Protocol):

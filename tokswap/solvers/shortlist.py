@@ -17,7 +17,7 @@ LISTED = 64
 # A best score below the threshold calls for a new look. One a little above it does, too, where part
 # of the residual has gone since the last look: with it, the scores of the atoms left out have
 # changed, and more so where the steps are many for the dimensions.
-_DRIFT = 1.2
+_DRIFT = 2.8
 # Lists that are filled at once, in memory that is used again: on a CPU so that it stays in cache.
 _LISTS = {"cpu": 32}
 
@@ -47,7 +47,7 @@ class Shortlists:
         self._taken = torch.zeros((rows, count), dtype=torch.bool, device=units.device)
         self._threshold = units.new_zeros((rows,))
         self._length = units.new_ones((rows,))
-        self._drift = _DRIFT * (steps / units.shape[1]) ** 0.5
+        self._drift = _DRIFT * steps / units.shape[1]
 
     def choose(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Choose the best atom of each row's list, after a new look where the list is spent.
