@@ -17,6 +17,7 @@ from tokswap.kept_blocks import KeptBlocks
 from tokswap.pipeline import transplant
 
 SETTINGS = ["--base", "tiny-llama", "--donor", "tiny-mistral", "--set", "method.k=8", "--no-eval"]
+SETTINGS += ["--set", "method.mode=fast"]
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
 
 
@@ -39,7 +40,7 @@ def test_two_processes_write_what_one_does(tmp_path: Path) -> None:
     one = transplant(
         base_model="tiny-llama",
         donor="tiny-mistral",
-        parameters={"k": 8},
+        parameters={"k": 8, "mode": "fast"},
         eval=False,
         verify=False,
         out=str(tmp_path / "one"),

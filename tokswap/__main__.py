@@ -23,6 +23,8 @@ def main() -> None:
             raise
         # One of several: what gloo's threads leave behind sometimes aborts Python's own end, and
         # all is written by now.
+        if isinstance(stop.code, str):
+            sys.stderr.write(f"{stop.code}\n")
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(stop.code if isinstance(stop.code, int) else int(stop.code is not None))

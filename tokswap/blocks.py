@@ -60,8 +60,8 @@ class Blocks:
     def memory(self, device: str) -> int:
         """How many bytes solving may take: as was said, or what all ranks have to spare."""
         if self._memory is None:
-            own = default_budget(device, self._ranks.here)
-            # One figure for all, for with more memory the work may be done in another way.
+            own = default_budget(device, self._ranks.beside(device))
+            # One figure for all, so that all of them can work or none.
             shared = self._ranks.share(str(own).encode()) if self._ranks.world > 1 else []
             self._memory = min([own, *(int(said) for said in shared)])
         return self._memory
@@ -164,7 +164,9 @@ def device_kind(device: str) -> str:
     import torch
 
     kind = torch.device(device).type
-    return torch.cuda.get_device_name(device) if kind == "cuda" else kind
+    if kind == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{kind} {torch.backends.cpu.get_cpu_capability()}" if kind == "cpu" else kind
 
 
 def pack(block: "tuple[Tensor, ...]", key: str, number: int) -> bytes:
@@ -188,13 +190,15 @@ def unpack(data: bytes, key: str, number: int) -> "tuple[Tensor, ...]":
     said: Mapping[str, str] = {}
     with suppress(ValueError, AttributeError):
         length = int.from_bytes(data[:8], "little")
-        said = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+        said = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
     if (said.get("key"), said.get("block")) != (key, str(number)):
         raise ValueError(f"block {number} is of another question, or damaged; solve it again")
     try:
         tensors = load(data)
     except SafetensorError as error:
         raise ValueError(f"block {number} is damaged ({error}); solve it again") from error
+    if sorted(tensors) != sorted(str(place) for place in range(len(tensors))):
+        raise ValueError(f"block {number} has tensors {sorted(tensors)}; solve it again")
     block = tuple(tensors[str(place)] for place in range(len(tensors)))
     if digest(*block) != said.get("digest"):
         raise ValueError(f"block {number} has other bytes than were kept; solve it again")
@@ -205,7 +209,8 @@ def _with_versions(key: str) -> str:
     import torch
 
     found = hashlib.blake2b(digest_size=32)
-    for file in sorted((Path(__file__).parent / "solvers").glob("*.py")):
+    folder = Path(__file__).parent
+    for file in (*sorted((folder / "solvers").glob("*.py")), folder / "methods" / "geometry.py"):
         found.update(file.read_bytes())
     return digest(key, ROWS, torch.__version__, found.hexdigest())
 

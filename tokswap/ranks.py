@@ -76,6 +76,14 @@ class Ranks:
 
         return f"cuda:{self.local % max(torch.cuda.device_count(), 1)}"
 
+    def beside(self, device: str) -> int:
+        """How many ranks use the same memory as this one: of a card, those that share it."""
+        if not device.startswith("cuda"):
+            return self.here
+        import torch
+
+        return -(-self.here // max(torch.cuda.device_count(), 1))
+
     def share(self, said: bytes) -> list[bytes]:
         """Tell all ranks something, and hear what each of them has told.
 
@@ -122,7 +130,8 @@ class Ranks:
                 theirs = other.partition(b"\0")[0].decode(errors="replace")
                 raise RankError(
                     f"rank {self.rank} has another question ({called}) than rank {rank} "
-                    f"({theirs}); give all ranks the same files, settings and versions"
+                    f"({theirs}); give all ranks the same files, "
+                    "settings, versions and kind of machine"
                 )
 
     def fail(self, error: Exception) -> None:

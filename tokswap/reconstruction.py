@@ -14,6 +14,7 @@ from torch import Tensor
 from tokswap.blocks import Blocks
 from tokswap.errors import MethodError
 from tokswap.methods import Method, Problem, Role, WithAverages
+from tokswap.methods.anchors import fit_anchors
 from tokswap.planning import Tables
 from tokswap.solvers.likeness import likeness
 from tokswap.solvers.sparse import SparseRows
@@ -108,7 +109,7 @@ def reconstruct(
     base, donor = tables.base(role), tables.donor(role)
     blocks = Blocks(memory=memory)
     whole = tables.problem(role, alignment, [], seed=seed, device=device)
-    fit = _fit_anchors(whole, method, base, donor)
+    fit = _fit_anchors(whole, method, donor)
     digests = {number: _digest(alignment, number, seed) for number in fit}
     fit.sort(key=digests.__getitem__)
     held = _with_rows(fit, alignment, base, donor, count)
@@ -142,17 +143,10 @@ def reconstruct(
     return Reconstruction(ids, len(fit), folds, base_figures, donor_figures)
 
 
-def _fit_anchors(problem: Problem, method: Method, base: Tensor, donor: Tensor) -> list[int]:
+def _fit_anchors(problem: Problem, method: Method, donor: Tensor) -> list[int]:
     """Donor ids of the anchors that the method may go by."""
-    anchors = problem.alignment.anchors
-    anchors = anchors[anchors < len(donor)]
     outliers = getattr(method, "outliers", None)
-    if outliers is not None and len(anchors):
-        source = problem.alignment.source[anchors]
-        unfit = problem.find_untrained("donor", donor, outliers).numpy()[anchors]
-        unfit |= problem.find_untrained("base", base, outliers).numpy()[source]
-        anchors = anchors[~unfit]
-    return [int(number) for number in anchors]
+    return [int(number) for number in fit_anchors(problem, donor, outliers)]
 
 
 def _digest(alignment: Alignment, number: int, seed: int) -> bytes:

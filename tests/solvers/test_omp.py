@@ -1,6 +1,7 @@
 """The solver against scikit-learn, a reference written here, and answers known beforehand."""
 
 import re
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -187,16 +188,15 @@ def test_shapes_depend_on_the_sizes_only(count: int, atoms: int, width: int, k: 
 
 
 @pytest.mark.parametrize("normalize", [True, False])
-@pytest.mark.parametrize("scale", [1e-6, 0.3, 1e6])
-def test_scaling_changes_weights_only(scale: float, normalize: bool) -> None:
-    atoms, targets = (
-        normal(80, 24, dtype=torch.float32),
-        normal(20, 24, seed=1, dtype=torch.float32),
-    )
-    indices, weights = orthogonal_matching_pursuit(targets, atoms, 8, normalize=normalize)
-    found = orthogonal_matching_pursuit(targets * scale, atoms * 7, 8, normalize=normalize)
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+@pytest.mark.parametrize("scale", [2.0**-20, 0.25, 2.0**20])  # exact in binary
+def test_scaling_changes_weights_only(scale: float, mode: Mode, normalize: bool) -> None:
+    atoms, targets = structured(400, 48), structured(20, 48, seed=1)
+    indices, weights = Pursuit(atoms, 8, mode=mode, normalize=normalize).solve(targets)
+    short = Pursuit(atoms / 2**14, 8, mode=mode, normalize=normalize)
+    found = short.solve(targets * scale)
     assert torch.equal(found[0], indices)
-    torch.testing.assert_close(found[1] * (7 / scale), weights, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(found[1] / (2**14 * scale), weights, rtol=1e-3, atol=1e-5)
 
 
 def test_the_length_of_single_atoms_does_not_matter_when_normalized() -> None:
@@ -221,7 +221,7 @@ def least_memory(atoms: Tensor, k: int, mode: Mode) -> int:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("mode", ["exact", "fast"])
-@pytest.mark.parametrize("factor", [1.0, 1.01, 1.05])
+@pytest.mark.parametrize("factor", [1.0, 1.05])
 def test_the_memory_does_not_matter(mode: Mode, factor: float, dtype: torch.dtype) -> None:
     atoms, targets = normal(411, 45, dtype=dtype), normal(300, 45, seed=1, dtype=dtype)
     targets[20:30] = 0
@@ -237,10 +237,12 @@ def test_the_memory_does_not_matter(mode: Mode, factor: float, dtype: torch.dtyp
     assert parts[0][45].tolist() == [45] + [-1] * 19
 
 
-@pytest.mark.parametrize("mode", ["exact", "fast"])
-def test_a_row_does_not_depend_on_the_others(mode: Mode) -> None:
-    atoms, targets = structured(2000, 64), structured(70, 64, seed=1)
-    pursuit = Pursuit(atoms, 24, mode=mode, expected=70)
+@pytest.mark.parametrize(("mode", "look"), [("exact", ""), ("fast", "product"), ("fast", "gram")])
+def test_a_row_does_not_depend_on_the_others(mode: Mode, look: Literal["product", "gram"]) -> None:
+    distinct, targets = structured(2000, 64), structured(70, 64, seed=1)
+    atoms = torch.cat([distinct, distinct])  # ties, which must fall alike
+    pursuit = Pursuit(atoms, 16, mode=mode, look=look or "auto")
+    assert pursuit.look == look
     whole = pursuit.solve(targets)
     for rows in (slice(69, 70), slice(3, 20), slice(0, 48)):
         some = pursuit.solve(targets[rows])
@@ -339,6 +341,10 @@ def test_inputs_are_unchanged_and_half_types_are_computed_in_float32() -> None:
         ({"ridge": -1.0}, r"ridge=-1\.0"),
         ({"ridge": torch.inf}, "ridge=inf"),
         ({"mode": "slow"}, "mode='slow' is unknown"),
+        (
+            {"mode": "fast", "look": "gram", "atoms": torch.ones(5, 4).double()},
+            "look='gram' cannot",
+        ),
         ({"memory": 1}, "memory=1 bytes are too few"),
         ({"atoms": torch.ones(5, 4, device="meta")}, "atoms on meta"),
     ],

@@ -1,15 +1,20 @@
 """A missing row is a sparse combination of anchors, found in the donor and replayed in the base."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from tokswap.blocks import ROWS
 from tokswap.errors import MethodError
-from tokswap.memory import show_size
+from tokswap.memory import all_memory, show_size
 from tokswap.methods.anchors import Outliers
 from tokswap.methods.base import Method, Problem, WithAverages
 from tokswap.methods.cost import Cost, Sizes, recombined_cost
 from tokswap.methods.geometry import Center, Geometry, compare
+
+LISTED = 64
+"""Anchors in a shortlist, for the estimate."""
 
 if TYPE_CHECKING:
     from tokswap.solvers.omp import Pursuit
@@ -59,19 +64,36 @@ class OMP(Method):
         description="score all anchors at each step, or a shortlist that is renewed when it is "
         "spent; auto is fast from 8,192 anchors on",
     )
+    look: Literal["auto", "gram", "product"] = Field(
+        default="auto",
+        description="how shortlists are found: by products of all pairs of anchors (faster on a "
+        "CPU, needs anchors² bytes), or with each token; auto is gram where a quarter of the "
+        "machine's memory holds them",
+    )
     center: Center = True
     outliers: Outliers = 4.0
 
     def cost(self, sizes: Sizes) -> Cost:
         """See :meth:`Method.cost`."""
-        return recombined_cost(sizes, self.k + int(self.center), targets=sizes.missing)
+        found = recombined_cost(sizes, self.k + int(self.center), targets=ROWS)
+        # A block's bases and shortlists; and the products of all pairs, where they are held.
+        block = 4 * ROWS * (self.k + 2 * LISTED) * sizes.donor_width
+        pairs = sizes.anchors**2
+        held = self.look == "gram" or (self.look == "auto" and pairs <= all_memory() // 4)
+        held = held and self.mode != "exact" and sizes.anchors >= 8192
+        return replace(found, memory=found.memory + block + (pairs if held else 0))
 
     def fill(self, problem: Problem) -> WithAverages:
         """See :meth:`Method.fill`."""
+        import torch
+
         geometry = compare(problem, "omp", center=self.center, outliers=self.outliers)
         self._check(geometry)
         pursuit = self._pursuit(geometry)
         settings = {**self.model_dump(), "mode": pursuit.mode, "look": pursuit.look}
+        settings["low"] = str(pursuit.low)
+        if pursuit.low != torch.float32:  # such products round otherwise with other rows beside
+            settings["batch"] = pursuit.batch
         indices, weights = geometry.solve(pursuit.solve, kept_by=settings)
         return geometry.recombined(indices, weights)
 
@@ -93,13 +115,17 @@ class OMP(Method):
                 ridge=self.ridge,
                 rtol=self.rtol,
                 memory=problem.memory,
+                look=self.look,
                 expected=len(geometry.places),
+                pairs=all_memory() // 4,
             )
         except TooLittleMemoryError as error:
+            instead = ", or set method.look=product" if error.look == "gram" else ""
             raise MethodError(
                 f"omp with k={self.k} on {len(geometry.anchors)} anchors of width "
                 f"{geometry.width} needs {show_size(error.least)} at least, and may take "
                 f"{show_size(problem.memory)}; give --memory {show_size(error.least)} or more"
+                f"{instead}"
             ) from error
 
     def _check(self, geometry: Geometry) -> None:

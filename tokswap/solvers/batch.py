@@ -6,6 +6,7 @@ from torch import Tensor
 # After one pass a new direction is orthogonal to the earlier ones but for rounding over `gap`, the
 # part of the atom outside their span. Where less than this is outside, it takes a second pass.
 _ONE_PASS = 0.3
+_AT_ONCE = 64  # rows whose bases are copied at once
 
 
 class Batch:
@@ -49,10 +50,11 @@ class Batch:
         new, overlap = _outside(self._basis[:, :step], atoms)
         gap = torch.linalg.vector_norm(new, dim=1)
         again = ((gap < _ONE_PASS) & self.active).nonzero()[:, 0]
-        if step and len(again):  # "twice is enough" (Kahan, Parlett)
-            new[again], more = _outside(self._basis[again, :step], new[again])
-            overlap[again] += more
-            gap = torch.linalg.vector_norm(new, dim=1)
+        for start in range(0, len(again) if step else 0, _AT_ONCE):
+            some = again[start : start + _AT_ONCE]  # "twice is enough" (Kahan, Parlett)
+            new[some], more = _outside(self._basis[some, :step], new[some])
+            overlap[some] += more
+            gap[some] = torch.linalg.vector_norm(new[some], dim=1)
         # The residual is orthogonal to the basis, so an atom's correlation with it is at most
         # `gap`. If the best atom has next to none, all others correlate as little: none can help,
         # and the weights would be rounding noise over `gap`. (By raw product: none that is not
@@ -89,13 +91,16 @@ class Batch:
         if not ridge:
             solved: Tensor = torch.linalg.solve_triangular(triangle, along, upper=True)
             return solved[:, :, 0]
-        # With A' = QR, Q orthonormal, the normal equations are (R'R + ridge I) w = R'Q'y.
-        triangle = triangle.double()
-        gram = triangle.mT @ triangle
-        gram.diagonal(dim1=1, dim2=2).add_(ridge)
-        known = triangle.mT @ along.double()
-        solved = torch.cholesky_solve(known, torch.linalg.cholesky(gram))
-        return solved[:, :, 0].to(along.dtype)
+        # With A' = QR, Q orthonormal, it is the least squares of R over sqrt(ridge) I.
+        solved = along.new_empty(along.shape)
+        below = ridge**0.5 * torch.eye(step, dtype=along.dtype, device=along.device)
+        for start in range(0, len(along), _AT_ONCE):
+            some = slice(start, start + _AT_ONCE)
+            both = torch.cat([triangle[some], below.expand(len(along[some]), -1, -1)], dim=1)
+            turn, upper = torch.linalg.qr(both)
+            known = turn[:, :step].mT @ along[some]
+            solved[some] = torch.linalg.solve_triangular(upper, known, upper=True)
+        return solved[:, :, 0]
 
 
 def _outside(basis: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,10 +22,11 @@ A matrix product rounds a row in the same way in every tall product, but not in 
 """
 _GROUP = 8  # atoms of whose scores only the maximum is looked at first
 # Scores that are held at once: on a CPU few enough to stay in its cache until they are sorted.
-_SCORES = {"cpu": 1 << 20}
+_SCORES = 1 << 20
+_WIDTH = {"cpu": 4096}  # atoms that are multiplied at once
 _TILE = 2048  # rows of a tile of the matrix of all pairs
 _SUM = "embedding_bag_byte_rowwise_offsets"  # torch's weighted sum of rows of bytes
-_CLEAR = 3  # a score this many times the error of the stored products is above the blur
+_CLEAR = 4  # a score this many times the error of the stored products is above the blur
 
 
 class Look(Protocol):
@@ -65,7 +66,9 @@ class ProductLook:
         """See :class:`Look`."""
         residual, table = batch.residual[rows], self._table
         seen = torch.nn.functional.pad(residual.to(table.dtype), (0, 0, 0, -len(rows) % ROWS))
-        width = max(_most(table) // len(seen) // 256 * 256, 1024)
+        # The same blocks for any number of rows, or which of equal atoms is found would depend on
+        # it.
+        width = _WIDTH.get(table.device.type, 1 << 15)
         space = seen.new_empty(len(seen) * min(width, len(table)))
         values, places = [], []
         for start in range(0, len(table), width):
@@ -114,7 +117,7 @@ class GramLook:
 
     def best(self, batch: Batch, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """See :class:`Look`."""
-        at_once = max(_most(self._table) // len(self._table), 8)
+        at_once = max(_SCORES // len(self._table), 8)
         space = self._first.new_empty(min(at_once, len(rows)), len(self._table))
         values, places = [], []
         blurred = torch.zeros(len(rows), dtype=torch.bool)
@@ -168,10 +171,6 @@ def _pairs(table: Tensor) -> Tensor:
             pairs[above, beside] = small
             pairs[beside, above] = small.T.contiguous()
     return pairs
-
-
-def _most(like: Tensor) -> int:
-    return _SCORES.get(like.device.type, 1 << 28)
 
 
 def _largest(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:

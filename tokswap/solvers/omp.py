@@ -1,20 +1,26 @@
 """Orthogonal matching pursuit: each target as a combination of a few atoms, found greedily."""
 
-import math
 from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from tokswap.solvers.arguments import check_pair, check_settings, check_vectors
 from tokswap.solvers.batch import Batch
 from tokswap.solvers.looks import ROWS, GramLook, Look, ProductLook
 from tokswap.solvers.shortlist import LISTED, Shortlists, first_of_best
+from tokswap.solvers.units import normalized
 
 Mode = Literal["auto", "exact", "fast"]
+LookKind = Literal["auto", "gram", "product"]
 
 _FAST_FROM = 8192  # atoms from which shortlists pay
-_PAIRS_PAY = 16  # atoms for each target, up to which the products of all pairs of atoms pay
+# The products of all pairs of atoms pay up to so many atoms for each target, and are exact enough
+# for so many steps next to the width.
+_PAIRS_PAY, _PAIRS_STEPS = 16, 1 / 4
+PAIRS = 2 << 30
+"""Bytes that these products may take where nobody says."""
 # Targets solved at once, at most: more are no faster on a CPU.
 _BATCH = {"exact": 256, "fast": 1024}
 _BATCH_GPU = 8192
@@ -23,11 +29,11 @@ _ROWS_AT_ONCE = 4096
 
 
 class TooLittleMemoryError(ValueError):
-    """The memory given is less than the least that is needed, ``least`` bytes."""
+    """The memory given is less than ``least``, the bytes needed for the look that was chosen."""
 
-    def __init__(self, message: str, least: int) -> None:
+    def __init__(self, message: str, least: int, look: str) -> None:
         super().__init__(message)
-        self.least = least
+        self.least, self.look = least, look
 
 
 def orthogonal_matching_pursuit(  # noqa: PLR0913 - each is a choice of its own
@@ -40,17 +46,18 @@ def orthogonal_matching_pursuit(  # noqa: PLR0913 - each is a choice of its own
     ridge: float = 0.0,
     rtol: float = 1e-4,
     memory: int | None = None,
+    look: LookKind = "auto",
     progress: Callable[[int], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Approximate each target by a weighted sum of at most ``k`` atoms.
 
     Each step takes the atom that correlates best with what is left of the target, never one twice,
     and then fits the target anew on all atoms taken so far (least squares). Scores that differ by
-    rounding only are ties, and the lowest index wins. A row ends early when its residual is small,
-    or when no atom can make it smaller.
+    rounding only are ties, and the lowest index wins (in ``fast``, of those listed). A row ends
+    early when its residual is small, or when no atom can make it smaller.
 
-    Everything is computed in the targets' dtype (half types: float32), on the targets' device. A
-    row does not depend on the other rows, nor on how many are solved at once.
+    Everything is computed in the targets' dtype (half types: float32), on the targets' device. On a
+    CPU a row depends neither on the other rows nor on how many are solved at once.
 
     Args:
         targets: (M, E) vectors to approximate, floating point, finite.
@@ -69,9 +76,12 @@ def orthogonal_matching_pursuit(  # noqa: PLR0913 - each is a choice of its own
         rtol: A residual of at most ``rtol`` times the target's norm ends the row; at least 0, below
             1. Values below the dtype's rounding are raised to it.
         memory: Bytes that may be held beside targets, atoms and results; by default 4 GiB more than
-            the atoms' unit vectors take. It says how many targets are solved at once, and whether
-            the products of all pairs of atoms (N² bytes) may be held; which atoms a fast pursuit
-            looks at differs a little without them.
+            what does not depend on it. It says how many targets are solved at once.
+        look: How a fast pursuit finds its shortlists, which decides a choice here and there:
+            ``product`` multiplies what is left of a target by all atoms; ``gram`` holds the
+            products of all pairs of atoms, a byte each, which is several times faster where the
+            atoms are not too many for the targets (in float32, on a CPU). ``auto`` says by the
+            sizes.
         progress: Called now and then with the number of targets just finished.
 
     Returns:
@@ -87,7 +97,7 @@ def orthogonal_matching_pursuit(  # noqa: PLR0913 - each is a choice of its own
         Pati, Rezaiifar and Krishnaprasad, "Orthogonal matching pursuit" (Asilomar, 1993). For
         tokens: Goddard and Fernandes Neto (2025), https://arxiv.org/abs/2506.06607.
     """
-    _check_pair(targets, atoms)
+    check_pair(targets, atoms)
     pursuit = Pursuit(
         atoms.to(torch.float64) if targets.dtype == torch.float64 else atoms,
         k,
@@ -96,6 +106,7 @@ def orthogonal_matching_pursuit(  # noqa: PLR0913 - each is a choice of its own
         ridge=ridge,
         rtol=rtol,
         memory=memory,
+        look=look,
         expected=len(targets),
     )
     return pursuit.solve(targets, progress=progress)
@@ -107,21 +118,22 @@ class Pursuit:
     Args:
         atoms: (N, E).
         k: Atoms per target.
-        mode, normalize, ridge, rtol, memory: As there.
+        mode, normalize, ridge, rtol, memory, look: As there.
         expected: Targets that will be solved, in sum: what pays for many is not made for few.
+        pairs: Bytes that the products of all pairs may take for ``auto`` to choose them.
 
     Attributes:
         k: Atoms per target.
         mode: ``exact`` or ``fast``.
-        look: How a fast pursuit finds its shortlists: ``product`` or ``gram``; empty for an exact
-            one. Results may differ between them.
+        look: ``product`` or ``gram``; empty for an exact pursuit.
+        low: The type of the products that only make shortlists.
         batch: Targets that are solved at once.
 
     Raises:
         ValueError: If the atoms are not floating point or not finite, or a setting is out of range.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a choice of its own
         self,
         atoms: Tensor,
         k: int,
@@ -131,12 +143,16 @@ class Pursuit:
         ridge: float = 0.0,
         rtol: float = 1e-4,
         memory: int | None = None,
+        look: LookKind = "auto",
         expected: int = 0,
+        pairs: int = PAIRS,
     ) -> None:
         if atoms.ndim != 2:
             raise ValueError(f"atoms have shape {tuple(atoms.shape)}; give (N, E)")
-        _check_vectors("atoms", atoms)
-        _check_settings(k, ridge, rtol, mode)
+        check_vectors("atoms", atoms)
+        check_settings(k, ridge, rtol)
+        if mode not in get_args(Mode):
+            raise ValueError(f"mode={mode!r} is unknown; give one of {', '.join(get_args(Mode))}")
         self._dtype = torch.float64 if atoms.dtype == torch.float64 else torch.float32
         self._ridge, self._rtol = ridge, max(rtol, 8 * torch.finfo(self._dtype).eps)
         self.k, self._steps = k, min(k, *atoms.shape)  # no more than dimensions are independent
@@ -144,18 +160,13 @@ class Pursuit:
             large = len(atoms) >= _FAST_FROM and self._dtype == torch.float32
             mode = "fast" if large else "exact"
         self.mode: Mode = mode
-        low = _look_type(atoms.device) if mode == "fast" else self._dtype
-        pairs = (
-            mode == "fast"
-            and low == torch.float32
-            and len(atoms) <= _PAIRS_PAY * expected
-            and GramLook.works_on(atoms.device)
-        )
-        self.look, self.batch = self._fit(atoms, memory, low, pairs=pairs)
-        self._units, self._norms = _normalized(atoms.detach().to(self._dtype))
+        self.low = _look_type(atoms.device) if mode == "fast" else self._dtype
+        self.look = self._choose(look, atoms, expected, pairs) if mode == "fast" else ""
+        self.batch = self._fit(atoms, memory)
+        self._units, self._norms = normalized(atoms.detach(), self._dtype)
         self._scale = None if normalize else self._norms
-        self._low = low
         self._looks: Look | None = None
+        self._scores = self._units.new_empty(0)
 
     def solve(
         self, targets: Tensor, *, progress: Callable[[int], None] | None = None
@@ -165,7 +176,7 @@ class Pursuit:
         Raises:
             ValueError: If the targets do not fit the atoms, or are not finite.
         """
-        _check_pair(targets, self._units)
+        check_pair(targets, self._units)
         count = len(targets)
         shape = (count, self.k)
         indices = torch.full(shape, -1, dtype=torch.int64, device=targets.device)
@@ -176,7 +187,7 @@ class Pursuit:
             lists = Shortlists(self._units, self._scale, self._look(), most, self._steps)
         for start in range(0, count if self._steps else 0, self.batch):
             rows = slice(start, min(start + self.batch, count))
-            part, lengths = _normalized(targets[rows].detach().to(self._dtype))
+            part, lengths = normalized(targets[rows].detach(), self._dtype)
             padded = torch.nn.functional.pad(part, (0, 0, 0, -len(part) % ROWS))
             batch = Batch(padded, self._steps)
             while batch.step < self._steps and batch.active.any():
@@ -194,24 +205,43 @@ class Pursuit:
     def _look(self) -> Look:
         """Make the way to look at all atoms, which takes a while, when it is needed first."""
         if self._looks is None:
-            table = self._units.to(self._low)
+            table = self._units.to(self.low)
             kind = GramLook if self.look == "gram" else ProductLook
             self._looks = kind(table, self._scale)
         return self._looks
 
     def _best(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Choose the best of all atoms for each row: numbers (B,) and unit vectors (B, E)."""
-        scores = torch.mm(batch.residual, self._units.T).abs_()
+        shape = len(batch.residual), len(self._units)
+        if self._scores.shape != shape:  # the same memory at each step: fresh one costs time
+            self._scores = self._units.new_empty(shape)
+        scores = torch.mm(batch.residual, self._units.T, out=self._scores).abs_()
         if self._scale is not None:
             scores *= self._scale
         scores.scatter_(1, batch.picked[:, : batch.step].clamp_min(0), -1.0)
         choice = first_of_best(scores)
         return choice, self._units[choice]
 
-    def _fit(
-        self, atoms: Tensor, memory: int | None, low: torch.dtype, *, pairs: bool
-    ) -> tuple[str, int]:
-        """Say what a budget allows: how to look at all atoms, and how many targets at once.
+    def _choose(self, look: LookKind, atoms: Tensor, expected: int, pairs: int) -> str:
+        """Choose the look, by the question alone: the answer must not depend on what is free.
+
+        Raises:
+            ValueError: If there is no such look, or not here.
+        """
+        possible = self.low == self._dtype == torch.float32 and GramLook.works_on(atoms.device)
+        if look not in get_args(LookKind) or (look == "gram" and not possible):
+            raise ValueError(
+                f"look={look!r} cannot be had for {self._dtype} on {atoms.device}; give auto or "
+                "product"
+            )
+        count, width = atoms.shape
+        pays = count <= _PAIRS_PAY * expected and self._steps <= _PAIRS_STEPS * width
+        if look == "auto":
+            look = "gram" if possible and pays and count**2 <= pairs else "product"
+        return look
+
+    def _fit(self, atoms: Tensor, memory: int | None) -> int:
+        """Say how many targets a budget allows at once.
 
         Raises:
             TooLittleMemoryError: If it does not allow the least.
@@ -219,89 +249,30 @@ class Pursuit:
         count, width = atoms.shape
         size = self._dtype.itemsize
         fixed = (count + 2 * _ROWS_AT_ONCE) * width * size
-        fixed += count * width * low.itemsize if low != self._dtype else 0
+        fixed += count * width * self.low.itemsize if self.low != self._dtype else 0
         row = (self._steps + 8) * width + self._steps * (self._steps + 4)
         row += 2 * LISTED * width if self.mode == "fast" else 2 * count
+        if self.look == "gram":
+            fixed, row = fixed + count**2, row + count
         budget = fixed + _MEMORY if memory is None else memory
-        look = "product" if self.mode == "fast" else ""
-        if pairs and fixed + count**2 + _BATCH["fast"] // 4 * (row + count) * size <= budget:
-            look, fixed, row = "gram", fixed + count**2, row + count
         most = _BATCH[self.mode] if atoms.device.type == "cpu" else _BATCH_GPU
-        batch = (budget - fixed) // (row * size) // ROWS * ROWS
+        batch: int = (budget - fixed) // (row * size) // ROWS * ROWS
         if batch < ROWS and memory is not None:
             least = fixed + ROWS * row * size
             raise TooLittleMemoryError(
                 f"memory={memory} bytes are too few for {count} atoms of width {width} with "
                 f"k={self.k}; give at least {least}",
                 least,
+                self.look,
             )
-        return look, max(min(batch, most), ROWS)
+        return max(min(batch, most), ROWS)
 
 
 def _look_type(device: torch.device) -> torch.dtype:
     """Choose the type of the product that looks at all atoms: the fastest that is good enough."""
-    fast = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_amx_tile_supported())
+    amx = getattr(torch.cpu, "_is_amx_tile_supported", bool)  # a matrix unit for bfloat16
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = device.type == "cpu" and amx()
     return torch.bfloat16 if fast else torch.float32
-
-
-def _normalized(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the rows at unit norm (zero rows stay zero), and their norms (1 for zero rows)."""
-    units, norms = torch.empty_like(rows), rows.new_ones(len(rows))
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        some = slice(start, start + _ROWS_AT_ONCE)
-        # Through the largest entry: squares of large or small ones leave float32's range.
-        top = rows[some].abs().amax(dim=1, keepdim=True)
-        top[top == 0] = 1
-        scaled = rows[some] / top
-        length = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
-        length[length == 0] = 1
-        torch.div(scaled, length, out=units[some])
-        norms[some] = (length * top)[:, 0]
-    return units, norms
-
-
-def _check_settings(k: int, ridge: float, rtol: float, mode: str) -> None:
-    """Check what does not depend on the data.
-
-    Raises:
-        ValueError: If something is out of range.
-    """
-    if k < 1:
-        raise ValueError(f"k={k} is no number of atoms; give at least 1")
-    if not (ridge >= 0 and math.isfinite(ridge)):
-        raise ValueError(f"ridge={ridge} is out of range; give a finite number, at least 0")
-    if not 0 <= rtol < 1:
-        raise ValueError(f"rtol={rtol} is out of range; give 0 <= rtol < 1")
-    if mode not in get_args(Mode):
-        raise ValueError(f"mode={mode!r} is unknown; give one of {', '.join(get_args(Mode))}")
-
-
-def _check_pair(targets: Tensor, atoms: Tensor) -> None:
-    """Check that targets can be written in atoms.
-
-    Raises:
-        ValueError: If they do not fit, or the targets cannot be worked with.
-    """
-    if targets.ndim != 2 or atoms.ndim != 2 or targets.shape[1] != atoms.shape[1]:
-        raise ValueError(
-            f"targets of shape {tuple(targets.shape)} and atoms of shape {tuple(atoms.shape)} "
-            "do not fit; give (M, E) and (N, E)"
-        )
-    if targets.device != atoms.device:
-        raise ValueError(
-            f"targets are on {targets.device} and atoms on {atoms.device}; move them to one device"
-        )
-    _check_vectors("targets", targets)
-
-
-def _check_vectors(name: str, rows: Tensor) -> None:
-    """Check that rows are finite numbers.
-
-    Raises:
-        ValueError: If they are not.
-    """
-    if not rows.is_floating_point():
-        raise ValueError(f"{name} have dtype {rows.dtype}; give floating-point vectors")
-    starts = range(0, len(rows), _ROWS_AT_ONCE)
-    if not all(bool(rows[start : start + _ROWS_AT_ONCE].isfinite().all()) for start in starts):
-        raise ValueError(f"{name} hold NaN or infinite values; leave those rows out")

@@ -17,7 +17,7 @@ LISTED = 64
 # A best score below the threshold calls for a new look. One a little above it does, too, where part
 # of the residual has gone since the last look: with it, the scores of the atoms left out have
 # changed, and more so where the steps are many for the dimensions.
-_DRIFT = 2.8
+_DRIFT = 4.0
 # Lists that are filled at once, in memory that is used again: on a CPU so that it stays in cache.
 _LISTS = {"cpu": 32}
 
@@ -47,6 +47,7 @@ class Shortlists:
         self._taken = torch.zeros((rows, count), dtype=torch.bool, device=units.device)
         self._threshold = units.new_zeros((rows,))
         self._length = units.new_ones((rows,))
+        self._typical = 1.0 if scale is None else float(scale.median())
         self._drift = _DRIFT * steps / units.shape[1]
 
     def choose(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -60,7 +61,8 @@ class Shortlists:
             every = slice(0, rows)
             scores = self._scores(batch.residual, self._atoms[every], every)
             best = scores.amax(dim=1)
-            due = best <= torch.finfo(scores.dtype).eps ** 0.5 * batch.length
+            nothing = torch.finfo(scores.dtype).eps ** 0.5 * self._typical
+            due = best <= nothing * batch.length
             gone = (1 - (batch.length / self._length[every]).square()).clamp_min(0).sqrt()
             due |= best < self._threshold[every] * (1 + self._drift * gone)
             due &= batch.active
@@ -79,7 +81,8 @@ class Shortlists:
         """Fill the lists of some rows anew, and their scores in the list."""
         listed, least = self._look.best(batch, rows, self._listed.shape[1])
         self._listed[rows] = listed
-        self._threshold[rows] = least.to(self._threshold.dtype)
+        left_out = listed.shape[1] < len(self._units)
+        self._threshold[rows] = least.to(self._threshold.dtype) * left_out
         self._length[rows] = batch.length[rows]
         width = self._atoms.shape[2]
         for start in range(0, len(rows), len(self._space)):
