@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test check slow figures real-size families models format clean
+.PHONY: help demo test check slow figures omp real-size families models format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -31,6 +31,9 @@ slow: .venv/.installed ## the tests that take minutes: every type of model, ever
 
 figures: .venv/.installed ## the README's table of methods
 	$(BIN)/python benchmarks/methods.py
+
+omp: .venv/.installed ## OMP beside scikit-learn and, with PEER=its python, mergekit
+	$(BIN)/python benchmarks/omp.py $(if $(PEER),--peer $(PEER))
 
 TOKENIZERS ?= ../shared/tokenizers
 REAL_SIZE ?=

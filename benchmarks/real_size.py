@@ -165,6 +165,8 @@ def main() -> None:
     said = parser.parse_args()
     versions = machine()
     print(", ".join(f"{name} {value}" for name, value in versions.items()))
+    if said.folder:
+        said.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=said.folder) as work:
         folder = said.folder or Path(work)
         base, donor = build_pair(folder, said.tokenizers, said.donor_width)

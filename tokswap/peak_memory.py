@@ -84,6 +84,17 @@ def weights_bytes(base: Checkpoint) -> int:
     return sum(base.files.size(shard) for shard in base.shards)
 
 
+def checked(pair: Pair, recipe: Recipe) -> Pair:
+    """Give a pair back whose sizes suit the recipe's methods.
+
+    Raises:
+        MethodError: If they do not.
+    """
+    for method in recipe.methods.values():
+        method.check(_sizes(pair))
+    return pair
+
+
 def _sizes(pair: Pair) -> Sizes:
     width = pair.base.info(pair.layout.input).shape[1]
     layout = pair.donor_layout

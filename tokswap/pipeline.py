@@ -22,6 +22,7 @@ from tokswap.memory import parse_size
 from tokswap.names import resolve
 from tokswap.output import write_folder
 from tokswap.pair import Pair, open_pair
+from tokswap.peak_memory import checked
 from tokswap.plan import PLAN_FILE, Plan
 from tokswap.planning import make_plan
 from tokswap.progress import note
@@ -136,7 +137,7 @@ def transplant(
     work = Work(
         sources=[Checkpoint.open(asked.base_model), Checkpoint.open(asked.donor)],
         target=Path(asked.out or default_out(asked)).expanduser(),
-        open=lambda: (open_pair(asked), []),
+        open=lambda: (checked(open_pair(asked), asked), []),
         plan=lambda pair, device, blocks: plan_for(pair, asked, device, blocks),
         held_out=lambda pair, device: check_before(pair, asked, device),
     )

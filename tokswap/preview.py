@@ -11,6 +11,7 @@ from tokswap.checkpoint.target import check_target
 from tokswap.estimate import Disk, Estimate, estimate
 from tokswap.evaluation.measure import pick_device, settle_window
 from tokswap.pair import open_pair
+from tokswap.peak_memory import checked
 from tokswap.pipeline import default_out
 from tokswap.recipe import Recipe
 from tokswap.report.warnings import warnings_for
@@ -76,7 +77,7 @@ def preview(recipe: Recipe, *, overwrite: bool = False, plan_only: bool = False)
     check_target(target, sources, overwrite=overwrite)
     check_texts(recipe, target)
     measured = not plan_only and is_measurable(recipe, sources[0])
-    pair = open_pair(recipe)
+    pair = checked(open_pair(recipe), recipe)
     expected = estimate(pair, recipe, plan_only=plan_only)
     notes = [] if plan_only else [*look_beside(pair, recipe).notes, *settle(pair).notes()]
     if measured and pair.layout.causal and recipe.eval is not None:

@@ -211,7 +211,7 @@ class Recipe(_Part):
     )
     memory: Annotated[str | None, BeforeValidator(_size)] = Field(
         default=None,
-        description="what solving may take at once, such as 4GB, 512MB or 2GiB; without it, half "
+        description="what `omp` may take at once, such as 4GB, 512MB or 2GiB; without it, half "
         "of what there is. It changes no row",
     )
     verify: bool = Field(default=True, description="load the result in a fresh process")

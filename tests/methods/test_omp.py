@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tokswap.errors import MethodError
 from tokswap.methods import Problem
+from tokswap.methods.cost import Sizes
 from tokswap.methods.omp import OMP
 from tokswap.methods.pieces import Pieces
 from tokswap.solvers.sparse import SparseRows
@@ -189,3 +190,21 @@ def test_a_damaged_donor_is_refused(
     damaged[number if place == "target" else alignment.anchors[9], 3] = float("nan")
     with pytest.raises(MethodError, match=r"'tiny-mistral'.* NaN"):
         omp(k=6)(ask([number], donor=damaged))
+
+
+@pytest.mark.parametrize(
+    ("k", "message"),
+    [
+        (40, None),
+        (41, r"more coefficients than 'tiny-mistral' has dimensions \(40\)"),
+        (100_000, "needs 100000 anchors, and 'tiny-mistral' shares"),
+    ],
+)
+def test_a_k_that_is_too_large_is_refused_by_the_sizes(alignment, k, message) -> None:
+    sizes = Sizes(alignment, base_width=24, donor_width=40)
+    if message is None:
+        OMP(k=k).check(sizes)
+    else:
+        with pytest.raises(MethodError, match=message):
+            OMP(k=k).check(sizes)
+    OMP(k=k).check(Sizes(alignment, base_width=24, donor_width=0))  # a bare tokenizer: said later

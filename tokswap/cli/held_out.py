@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tokswap.cli import show
-from tokswap.cli.options import Base, Device, Donor, Json, Quiet, Settings
+from tokswap.cli.options import Base, Device, Donor, Json, Memory, Quiet, Settings
 from tokswap.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def held_out_command(
     ] = 5,
     seed: Annotated[int | None, typer.Option(help="Seed of the choice of anchors.")] = None,
     device: Device = None,
+    memory: Memory = None,
     json_output: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -69,6 +70,7 @@ def held_out_command(
         "held_out": _count(count, everything=everything),
         "seed": seed,
         "device": device,
+        "memory": memory,
     }
     if sweep is None:
         found = hold_out_each([make_recipe(said, settings or [])])[0]

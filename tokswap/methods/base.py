@@ -134,6 +134,13 @@ class Method(BaseModel, ABC):
         """
         return Cost(weights=sizes.missing)
 
+    def check(self, sizes: Sizes) -> None:  # noqa: B027 - most methods work on any sizes
+        """Refuse what is seen to fail by the sizes alone, before anything slow.
+
+        Raises:
+            MethodError: If the method cannot work on these sizes.
+        """
+
     @abstractmethod
     def fill(self, problem: Problem) -> "SparseRows | WithAverages | Tensor":
         """Fill the rows of the missing tokens.

@@ -25,8 +25,8 @@ class Landmarks(Method):
 
     Its length n is predicted from that of y, by a line through the logarithms of the anchors'
     lengths. With ``center`` all rows are taken off the anchors' mean before, and it is put back.
-    The answer is exact for a base that is the donor turned, where L landmarks span the space, so
-    ``count`` should not be far below the base's width.
+    Without a penalty the answer is exact for a base that is the donor turned, where L landmarks
+    span the space, so ``count`` should not be far below the base's width.
 
     The paper feeds such cosines to a network trained on them; to find a row by them, a small ridge
     problem, is ours. Tokens for which the donor has no row, or a zero one, are filled by the mean

@@ -88,7 +88,8 @@ class OMP(Method):
         import torch
 
         geometry = compare(problem, "omp", center=self.center, outliers=self.outliers)
-        self._check(geometry)
+        geometry.check_anchors(self.k, f"k={self.k}", "lower method.k or ")
+        self._check_width(problem.alignment.donor.name, geometry.width)
         pursuit = self._pursuit(geometry)
         settings = {**self.model_dump(), "mode": pursuit.mode, "look": pursuit.look}
         settings["low"] = str(pursuit.low)
@@ -128,11 +129,25 @@ class OMP(Method):
                 f"{instead}"
             ) from error
 
-    def _check(self, geometry: Geometry) -> None:
-        geometry.check_anchors(self.k, f"k={self.k}", "lower method.k or ")
-        if self.k > geometry.width:
-            donor = geometry.problem.alignment.donor.name
+    def check(self, sizes: Sizes) -> None:
+        """See :meth:`Method.check`.
+
+        Raises:
+            MethodError: If k is more than there are anchors or dimensions.
+        """
+        if not sizes.donor_width or not sizes.missing:
+            return
+        if self.k > sizes.anchors:
+            raise MethodError(
+                f"omp with k={self.k} needs {self.k} anchors, and "
+                f"{sizes.alignment.donor.name!r} shares {sizes.anchors} tokens with the base that "
+                "are fit to be anchors; lower method.k or choose a donor with a closer vocabulary"
+            )
+        self._check_width(sizes.alignment.donor.name, sizes.donor_width)
+
+    def _check_width(self, donor: str, width: int) -> None:
+        if self.k > width:
             raise MethodError(
                 f"omp with k={self.k} has more coefficients than {donor!r} has dimensions "
-                f"({geometry.width}), so every row could be matched by chance; lower method.k"
+                f"({width}), so every row could be matched by chance; lower method.k"
             )

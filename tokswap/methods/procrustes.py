@@ -17,11 +17,12 @@ class Procrustes(Method):
     """A rotation from the donor's space to the base's, fitted to the anchors' rows.
 
         new  =  mean(b) + s (y - mean(a)) R
-        R    =  argmin Σ |(a_i - mean(a)) R - b_i + mean(b)|²
+        R    =  argmax Σ ⟨(a_i - mean(a)) R, b_i - mean(b)⟩
 
-    R has orthonormal rows or columns, so that angles are kept; where the donor is the wider one it
-    also drops the directions that fit the base least. ``scale`` fits the factor s too. The rows are
-    no combination of base rows, so that the plan serves this width alone.
+    over the matrices with orthonormal rows or columns. Where the donor is not the wider one, that
+    is the least squares, too, and angles are kept; a wider donor loses the directions that agree
+    least with the base. ``scale`` fits the factor s too. The rows are no combination of base rows,
+    so that the plan serves this width alone.
 
     Tokens for which the donor has no row, or a zero one, are filled by the mean of their pieces.
     """
