@@ -134,7 +134,7 @@ class Method(BaseModel, ABC):
         """
         return Cost(weights=sizes.missing)
 
-    def check(self, sizes: Sizes) -> None:  # noqa: B027 - most methods work on any sizes
+    def check(self, sizes: Sizes) -> None:
         """Refuse what is seen to fail by the sizes alone, before anything slow.
 
         Raises:

@@ -21,9 +21,9 @@ class Ridge(Method):
         A    =  argmin Σ |(a_i - mean(a)) A - b_i + mean(b)|² + λ |A|²
 
     ``penalty`` is λ in units of the mean eigenvalue of Σ (a_i - mean(a))ᵀ(a_i - mean(a)); without
-    one, that with the least error by generalised cross-validation is taken. Directions in which the models do
-    not agree are drawn to the mean, so that rows are shorter than the base's own. The rows are no
-    combination of base rows, so that the plan serves this width alone.
+    one, that with the least error by generalised cross-validation is taken. Directions in which the
+    models do not agree are drawn to the mean, so that rows are shorter than the base's own. The
+    rows are no combination of base rows, so that the plan serves this width alone.
 
     Tokens for which the donor has no row, or a zero one, are filled by the mean of their pieces.
     """
