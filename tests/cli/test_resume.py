@@ -28,9 +28,12 @@ def test_an_interrupted_run_says_how_to_go_on(tokswap, tmp_path, monkeypatch):
             signal.raise_signal(signal.SIGINT)
 
     command = ("transplant", *PAIR, *QUICK, "--out", tmp_path / "out")
+    # A process that a shell has started in the background ignores the signal otherwise.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with monkeypatch.context() as patched:
         patched.setattr(KeptBlocks, "put", stopping)
         ran = tokswap(*command)
+    signal.signal(signal.SIGINT, before)
     kept = tmp_path / ".out.blocks"
     assert ran.code == INTERRUPTED
     assert f"5 finished blocks are kept in {kept}; the same command with --resume goes" in ran.err
