@@ -142,7 +142,7 @@ def _role_plan(
     split: Mapping[int, int],
 ) -> RolePlan:
     rows = alignment.rows
-    averages = _mean_of(alignment.used_base_ids.tolist(), alignment.base_rows)
+    averages = SparseRows.mean_of(alignment.used_base_ids.tolist(), alignment.base_rows)
     if isinstance(filled, WithAverages):
         averages = SparseRows.concatenate([averages, filled.averages])
         filled = filled.weights
@@ -172,10 +172,6 @@ def _role_plan(
             "its table holds infinities or is damaged"
         )
     return RolePlan(weights, averages, ids, filled.float().cpu())
-
-
-def _mean_of(ids: list[int], columns: int) -> SparseRows:
-    return SparseRows.from_lists([ids], [[1.0 / max(len(ids), 1)] * len(ids)], columns)
 
 
 def _no_rows() -> tuple[Tensor, Tensor]:

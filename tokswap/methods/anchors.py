@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import Field
 
+from tokswap.errors import MethodError
 from tokswap.methods.base import Problem
 from tokswap.vocabulary.align import Ids
 
@@ -47,3 +48,27 @@ def fit_anchors(problem: Problem, table: "Tensor", outliers: float | None) -> Id
         problem.untrained["donor", role] = problem.untrained["donor", problem.role]
     found: Ids = anchors[np.asarray(fit)]
     return found
+
+
+def check_anchor_count(
+    method: str, said: str, needed: int, anchors: int, donor: str, instead: str = ""
+) -> None:
+    """Check that there are as many anchors as a method needs.
+
+    Args:
+        method: What messages call the method.
+        said: What needs them, as ``k=64``.
+        needed: How many.
+        anchors: How many there are.
+        donor: The donor's name.
+        instead: What else to do than to choose another donor, as ``lower method.k or ``.
+
+    Raises:
+        MethodError: If there are fewer.
+    """
+    if needed > anchors:
+        raise MethodError(
+            f"{method} with {said} needs {needed} anchors, and {donor!r} shares {anchors} tokens "
+            f"with the base that are fit to be anchors; {instead}choose a donor with a closer "
+            "vocabulary"
+        )

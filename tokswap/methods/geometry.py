@@ -13,7 +13,7 @@ from pydantic import Field
 
 from tokswap.blocks import device_kind, digest
 from tokswap.errors import MethodError
-from tokswap.methods.anchors import fit_anchors
+from tokswap.methods.anchors import check_anchor_count, fit_anchors
 from tokswap.methods.base import Problem, Side, WithAverages
 from tokswap.methods.cost import ROWS
 from tokswap.methods.pieces import Pieces
@@ -23,6 +23,7 @@ from tokswap.vocabulary.align import Ids
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tokswap.solvers.linear_map import Moments
     from tokswap.solvers.sparse import SparseRows
 
 Center = Annotated[bool, Field(description="go by what differs from the anchors' mean")]
@@ -188,9 +189,8 @@ class Geometry:
         if len(left):
             pieces = pieces.map_columns(torch.arange(problem.columns), columns)
             found = found.combine(pieces.scatter(left, len(problem.ids)), 1.0, 1.0)
-        share = [[1.0 / max(len(self.anchors), 1)] * len(self.anchors)]
-        rows = problem.alignment.base_rows
-        return WithAverages(found, SparseRows.from_lists([self.base_ids.tolist()], share, rows))
+        mean = SparseRows.mean_of(self.base_ids.tolist(), problem.alignment.base_rows)
+        return WithAverages(found, mean)
 
     def replaced(self, rows: "Tensor") -> "Tensor":
         """Put rows (P, D) to their places among those of all the problem's tokens, (M, D) float32.
@@ -206,9 +206,8 @@ class Geometry:
         left, pieces = self._left()
         if len(left):
             alignment, table = self.problem.alignment, self.problem.base_table()
-            used = alignment.used_base_ids.tolist()
-            share = [[1.0 / max(len(used), 1)] * len(used)]
-            mean = SparseRows.from_lists([used], share, alignment.base_rows).apply(table)
+            used = SparseRows.mean_of(alignment.used_base_ids.tolist(), alignment.base_rows)
+            mean = used.apply(table)
             made[left] = pieces.apply(table, below=mean).float()
         return made
 
@@ -226,6 +225,15 @@ class Geometry:
             self._rows(torch.from_numpy(self.anchors[some]), "donor", self.table)
             self._rows(self.base_ids[some], "base", table)
         return table
+
+    def moments(self, base: "Tensor", *, center: bool) -> "Moments":
+        """Sum up the anchors' rows in both tables, for a linear map to be fitted to."""
+        import torch
+
+        from tokswap.solvers.linear_map import moments
+
+        anchors = torch.from_numpy(self.anchors)
+        return moments(self.table, base, anchors, self.base_ids, center=center, device=self.device)
 
     def base_rows(self) -> "Tensor":
         """Return the anchors' rows in the base, less their mean where it is taken off.
@@ -250,12 +258,8 @@ class Geometry:
         Raises:
             MethodError: If there are fewer.
         """
-        if needed > len(self.anchors):
-            raise MethodError(
-                f"{self.method} with {said} needs {needed} anchors, and "
-                f"{self.problem.alignment.donor.name!r} shares {len(self.anchors)} tokens with the "
-                f"base that are fit to be anchors; {instead}choose a donor with a closer vocabulary"
-            )
+        donor = self.problem.alignment.donor.name
+        check_anchor_count(self.method, said, needed, len(self.anchors), donor, instead)
 
     def _left(self) -> "tuple[Tensor, SparseRows]":
         """Fill the tokens that are not solved for: their places, and their weights by pieces."""

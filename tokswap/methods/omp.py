@@ -8,7 +8,7 @@ from pydantic import Field
 from tokswap.blocks import ROWS
 from tokswap.errors import MethodError
 from tokswap.memory import all_memory, show_size
-from tokswap.methods.anchors import Outliers
+from tokswap.methods.anchors import Outliers, check_anchor_count
 from tokswap.methods.base import Method, Problem, WithAverages
 from tokswap.methods.cost import Cost, Sizes, recombined_cost
 from tokswap.methods.geometry import Center, Geometry, compare
@@ -137,13 +137,9 @@ class OMP(Method):
         """
         if not sizes.donor_width or not sizes.missing:
             return
-        if self.k > sizes.anchors:
-            raise MethodError(
-                f"omp with k={self.k} needs {self.k} anchors, and "
-                f"{sizes.alignment.donor.name!r} shares {sizes.anchors} tokens with the base that "
-                "are fit to be anchors; lower method.k or choose a donor with a closer vocabulary"
-            )
-        self._check_width(sizes.alignment.donor.name, sizes.donor_width)
+        donor, needed = sizes.alignment.donor.name, self.k
+        check_anchor_count("omp", f"k={needed}", needed, sizes.anchors, donor, "lower method.k or ")
+        self._check_width(donor, sizes.donor_width)
 
     def _check_width(self, donor: str, width: int) -> None:
         if self.k > width:

@@ -49,9 +49,7 @@ class Procrustes(Method):
         Raises:
             MethodError: If there are too few anchors to fit a rotation.
         """
-        import torch
-
-        from tokswap.solvers.linear_map import moments, procrustes
+        from tokswap.solvers.linear_map import procrustes
 
         geometry = compare(problem, "procrustes", center=False, outliers=self.outliers)
         base = geometry.base_table()
@@ -59,14 +57,7 @@ class Procrustes(Method):
         # Fewer would leave some directions without a word on where they go. One is the mean's.
         needed = narrow + int(self.center)
         geometry.check_anchors(needed, f"rows of width {geometry.width} and {base.shape[1]}")
-        known = moments(
-            geometry.table,
-            base,
-            torch.from_numpy(geometry.anchors),
-            geometry.base_ids,
-            center=self.center,
-            device=geometry.device,
-        )
+        known = geometry.moments(base, center=self.center)
         fitted = procrustes(known, scale=self.scale)
         (rows,) = geometry.solve(lambda targets: (fitted.apply(targets),))
         return geometry.replaced(rows)

@@ -54,9 +54,7 @@ class Ridge(Method):
         Raises:
             MethodError: If there are too few anchors to fit a map.
         """
-        import torch
-
-        from tokswap.solvers.linear_map import moments, ridge
+        from tokswap.solvers.linear_map import ridge
 
         geometry = compare(problem, "ridge", center=False, outliers=self.outliers)
         base = geometry.base_table()
@@ -65,14 +63,7 @@ class Ridge(Method):
             geometry.check_anchors(needed, said, "raise method.penalty or ")
         else:
             geometry.check_anchors(1 + int(self.center), "any penalty")
-        known = moments(
-            geometry.table,
-            base,
-            torch.from_numpy(geometry.anchors),
-            geometry.base_ids,
-            center=self.center,
-            device=geometry.device,
-        )
+        known = geometry.moments(base, center=self.center)
         fitted, penalty = ridge(known, penalty=self.penalty)
         note(f"ridge, {problem.role} rows: penalty {penalty:.2g}")
         (rows,) = geometry.solve(lambda targets: (fitted.apply(targets),))

@@ -1,4 +1,4 @@
-"""What the arguments of a pursuit must be."""
+"""What the arguments of a search for atoms must be."""
 
 import math
 
@@ -13,12 +13,21 @@ def check_settings(k: int, ridge: float, rtol: float) -> None:
     Raises:
         ValueError: If something is out of range.
     """
-    if k < 1:
-        raise ValueError(f"k={k} is no number of atoms; give at least 1")
+    check_count(k)
     if not (ridge >= 0 and math.isfinite(ridge)):
         raise ValueError(f"ridge={ridge} is out of range; give a finite number, at least 0")
     if not 0 <= rtol < 1:
         raise ValueError(f"rtol={rtol} is out of range; give 0 <= rtol < 1")
+
+
+def check_count(k: int) -> None:
+    """Check the number of atoms a target.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if k < 1:
+        raise ValueError(f"k={k} is no number of atoms; give at least 1")
 
 
 def check_pair(targets: Tensor, atoms: Tensor) -> None:

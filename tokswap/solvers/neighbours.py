@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from tokswap.solvers.arguments import check_count, check_pair, check_vectors
 from tokswap.solvers.units import unit
 
 Metric = Literal["cosine", "euclidean"]
@@ -231,21 +232,8 @@ def _check(targets: Tensor, atoms: Tensor, k: int, block: int | None) -> None:
     Raises:
         ValueError: If one cannot be worked with.
     """
-    if targets.ndim != 2 or atoms.ndim != 2 or targets.shape[1] != atoms.shape[1]:
-        raise ValueError(
-            f"targets of shape {tuple(targets.shape)} and atoms of shape {tuple(atoms.shape)} "
-            "do not fit; give (M, E) and (N, E)"
-        )
-    if targets.device != atoms.device:
-        raise ValueError(
-            f"targets are on {targets.device} and atoms on {atoms.device}; move them to one device"
-        )
-    for name, tensor in (("targets", targets), ("atoms", atoms)):
-        if not tensor.is_floating_point():
-            raise ValueError(f"{name} have dtype {tensor.dtype}; give floating-point vectors")
-        if not tensor.isfinite().all():
-            raise ValueError(f"{name} hold NaN or infinite values; leave those rows out")
-    if k < 1:
-        raise ValueError(f"k={k} is no number of atoms; give at least 1")
+    check_pair(targets, atoms)
+    check_vectors("atoms", atoms)
+    check_count(k)
     if block is not None and block < 1:
         raise ValueError(f"block={block} is no number of targets; give at least 1, or None")

@@ -109,6 +109,11 @@ class SparseRows:
         return cls.from_padded(ids[:, None], torch.ones(len(ids), 1), columns)
 
     @classmethod
+    def mean_of(cls, ids: Sequence[int], columns: int) -> "SparseRows":
+        """Build the one row that is the mean of some columns; an empty one for none."""
+        return cls.from_lists([ids], [[1.0 / max(len(ids), 1)] * len(ids)], columns)
+
+    @classmethod
     def concatenate(cls, parts: Sequence["SparseRows"]) -> "SparseRows":
         """Put matrices with the same columns below each other.
 
