@@ -209,7 +209,7 @@ def joined() -> Iterator[Ranks]:
     try:
         yield ranks
         ranks.part()
-    except Exception as error:
+    except Exception as error:  # whatever it is, the other ranks wait for this one
         ranks.fail(error)
         raise
     finally:

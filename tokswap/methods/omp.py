@@ -13,9 +13,6 @@ from tokswap.methods.base import Method, Problem, WithAverages
 from tokswap.methods.cost import Cost, Sizes, recombined_cost
 from tokswap.methods.geometry import Center, Geometry, compare
 
-LISTED = 64
-"""Anchors in a shortlist, for the estimate."""
-
 if TYPE_CHECKING:
     from tokswap.solvers.omp import Pursuit
 
@@ -75,12 +72,15 @@ class OMP(Method):
 
     def cost(self, sizes: Sizes) -> Cost:
         """See :meth:`Method.cost`."""
+        from tokswap.solvers.omp import FAST_FROM
+        from tokswap.solvers.shortlist import LISTED
+
         found = recombined_cost(sizes, self.k + int(self.center), targets=ROWS)
         # A block's bases and shortlists; and the products of all pairs, where they are held.
         block = 4 * ROWS * (self.k + 2 * LISTED) * sizes.donor_width
         pairs = sizes.anchors**2
         held = self.look == "gram" or (self.look == "auto" and pairs <= all_memory() // 4)
-        held = held and self.mode != "exact" and sizes.anchors >= 8192
+        held = held and self.mode != "exact" and sizes.anchors >= FAST_FROM
         return replace(found, memory=found.memory + block + (pairs if held else 0))
 
     def fill(self, problem: Problem) -> WithAverages:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tokswap.solvers.arguments import check_count, check_pair, check_vectors
+from tokswap.solvers.looks import ROWS
 from tokswap.solvers.units import unit
 
 Metric = Literal["cosine", "euclidean"]
@@ -15,9 +16,6 @@ Scheme = Literal["inverse_distance", "softmax", "barycentric", "least_squares"]
 
 # The memory that the scores (N a target) and the gathered atoms of one block may take.
 _BLOCK_BYTES = 256 << 20
-# A matrix product rounds a row in the same way in every tall product, but not in one of a few rows,
-# so blocks are padded: a target's neighbours must not depend on its block.
-_ROWS = 16
 # Candidates beyond k that are looked at again in float64.
 _SPARE = 16
 # Directions in which the atoms spread this little, next to the most, are taken for rounding:
@@ -70,7 +68,7 @@ def nearest(
     candidates = min(steps + _SPARE, len(atoms))
     if block is None:
         bytes_each = 24 * len(atoms) + 3 * 8 * candidates * atoms.shape[1]
-        block = max(_ROWS, _BLOCK_BYTES // bytes_each // _ROWS * _ROWS)
+        block = max(ROWS, _BLOCK_BYTES // bytes_each // ROWS * ROWS)
     for start in range(0, count, block):
         part = targets[start : start + block].detach()
         search = unit(part.float()) if metric == "cosine" else part.float() - middle
@@ -178,7 +176,7 @@ def _candidates(targets: Tensor, atoms: Tensor, offsets: Tensor, steps: int, cou
 
     The nearest have the largest x·a - |a|²/2, in either metric.
     """
-    padding = -len(targets) % _ROWS
+    padding = -len(targets) % ROWS
     scores = torch.nn.functional.pad(targets, (0, 0, 0, padding)) @ atoms.T
     scores = scores[: len(targets)].sub_(offsets)
     values, found = scores.topk(count, dim=1)

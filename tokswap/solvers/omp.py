@@ -15,7 +15,8 @@ from tokswap.solvers.units import normalized
 Mode = Literal["auto", "exact", "fast"]
 LookKind = Literal["auto", "gram", "product"]
 
-_FAST_FROM = 8192  # atoms from which shortlists pay
+FAST_FROM = 8192
+"""Atoms from which shortlists pay."""
 # The products of all pairs of atoms pay up to so many atoms for each target, and are exact enough
 # for so many steps next to the width.
 _PAIRS_PAY, _PAIRS_STEPS = 16, 1 / 4
@@ -157,7 +158,7 @@ class Pursuit:
         self._ridge, self._rtol = ridge, max(rtol, 8 * torch.finfo(self._dtype).eps)
         self.k, self._steps = k, min(k, *atoms.shape)  # no more than dimensions are independent
         if mode == "auto":
-            large = len(atoms) >= _FAST_FROM and self._dtype == torch.float32
+            large = len(atoms) >= FAST_FROM and self._dtype == torch.float32
             mode = "fast" if large else "exact"
         self.mode: Mode = mode
         self.low = _look_type(atoms.device) if mode == "fast" else self._dtype
