@@ -92,11 +92,15 @@ class Counting(Method):
 
 
 class NeedsDonor(Counting):
-    needs_donor: ClassVar[bool] = True
+    @property
+    def needs_donor(self) -> bool:
+        return True
 
 
 class NeedsBase(NeedsDonor):
-    needs_base: ClassVar[bool] = True
+    @property
+    def needs_base(self) -> bool:
+        return True
 
 
 @pytest.fixture(autouse=True)

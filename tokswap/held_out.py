@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokswap.errors import MethodError, RecipeError
 from tokswap.memory import parse_size
-from tokswap.methods import METHODS, Role
+from tokswap.methods import Role, needing_donor
 from tokswap.pair import Pair, open_pair
 from tokswap.recipe import Recipe, make_recipe
 from tokswap.vocabulary.align import Alignment
@@ -125,8 +125,8 @@ def hold_out_each(recipes: Sequence[Recipe]) -> list[HeldOut]:
         TokswapError: If one of the models cannot be had or is not supported.
     """
     for recipe in recipes:
-        if not METHODS[recipe.method].needs_donor:
-            others = ", ".join(name for name, kind in METHODS.items() if kind.needs_donor)
+        if not recipe.needs_donor:
+            others = ", ".join(needing_donor())
             raise MethodError(
                 f"{recipe.method} reads no donor's weights, so anchors tell nothing of its rows; "
                 f"choose a method that does: {others}"
@@ -185,8 +185,7 @@ def check_before(pair: Pair, recipe: Recipe, device: str) -> dict[str, Any] | No
         The summary; ``{"not_checked": why}`` where there is nothing to hold out; None where
         nothing is missing, nobody asks, or the method reads no donor's weights.
     """
-    reads_donor = METHODS[recipe.method].needs_donor
-    if not recipe.held_out or not reads_donor or not len(pair.alignment.missing):
+    if not recipe.held_out or not recipe.needs_donor or not len(pair.alignment.missing):
         return None
     try:
         return check(pair, recipe, pair.tables(), device).summary()

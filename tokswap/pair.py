@@ -12,7 +12,7 @@ from tokswap.checkpoint.layout import Layout, check_sizes, find_layout
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.checkpoint.tables import check_tokens, load_table
 from tokswap.errors import MethodError, RecipeError, TokswapError
-from tokswap.methods import METHODS, Role
+from tokswap.methods import Role, needing_donor
 from tokswap.recipe import Recipe, TokenizerPart
 from tokswap.vocabulary.align import Alignment, align
 from tokswap.vocabulary.bos import KeptBos, keep_bos
@@ -80,14 +80,13 @@ def open_pair(recipe: Recipe) -> Pair:
         TokswapError: If one of them cannot be had or is not supported.
     """
     base, donor, kept_bos = open_models(recipe)
-    needs_donor = METHODS[recipe.method].needs_donor
-    if needs_donor and not donor.has_weights and not donor.other_weights:
-        others = ", ".join(name for name, kind in METHODS.items() if not kind.needs_donor)
+    if recipe.needs_donor and not donor.has_weights and not donor.other_weights:
+        others = ", ".join(needing_donor(needed=False))
         raise MethodError(
             f"{recipe.method} reads the donor's weights and {donor.name!r} has none; give a model, "
             f"or choose a method that needs only its tokenizer: {others}"
         )
-    pair = pair_of(base, donor, recipe, with_donor=needs_donor)
+    pair = pair_of(base, donor, recipe, with_donor=recipe.needs_donor)
     return replace(pair, kept_bos=kept_bos)
 
 

@@ -232,6 +232,11 @@ class Recipe(_Part):
         kind = METHODS[self.method]
         return {role: kind(**settings) for role, settings in self._settings().items()}
 
+    @property
+    def needs_donor(self) -> bool:
+        """Whether the donor's weights are read in any role."""
+        return any(method.needs_donor for method in self.methods.values())
+
     def _settings(self) -> dict[Role, dict[str, Any]]:
         common = {k: v for k, v in self.parameters.items() if k not in {"input", "output"}}
         return {

@@ -175,7 +175,7 @@ def test_methods_as_json(tokswap: Run) -> None:
     assert [method["name"] for method in said if method["default"]] == [DEFAULT]
     for method in said:
         kind = METHODS[method["name"]]
-        assert method["needs_donor_weights"] == kind.needs_donor
+        assert method["needs_donor_weights"] == kind().needs_donor
         assert method["settings"] == kind().model_dump()
 
 

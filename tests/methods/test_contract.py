@@ -118,8 +118,8 @@ def test_says_whether_the_bases_rows_are_in_its_answer(
     name: str, ask: Ask, ids: list[int], base_table: Tensor
 ) -> None:
     answers = [method(name).fill(ask(ids, base=rows)) for rows in (base_table, base_table.roll(1))]
-    assert torch.equal(*map(dense, answers)) != METHODS[name].needs_base
-    assert METHODS[name].needs_base or not isinstance(answers[0], Tensor)
+    assert torch.equal(*map(dense, answers)) != method(name).needs_base
+    assert method(name).needs_base or not isinstance(answers[0], Tensor)
 
 
 @every_method
@@ -136,7 +136,7 @@ def test_tells_what_its_answer_takes(
         assert 0.8 * cost.weights <= held <= cost.weights
     elif not isinstance(answer, Tensor):
         assert 0.8 * cost.weights <= len(answer.indices) <= cost.weights
-    assert (cost.memory > 0) == (METHODS[name].needs_base or METHODS[name].needs_donor)
+    assert (cost.memory > 0) == (method(name).needs_base or method(name).needs_donor)
 
 
 @every_method
@@ -155,7 +155,7 @@ def test_works_on_half_types(
 @every_method
 def test_reads_the_donor_only_if_it_says_so(name: str, ask: Ask, ids: list[int]) -> None:
     problem = ask(ids, donor=None)
-    if METHODS[name].needs_donor:
+    if method(name).needs_donor:
         with pytest.raises(MethodError, match=r"needs the donor's weights .*'tiny-mistral'"):
             method(name).fill(problem)
     else:

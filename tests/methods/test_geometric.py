@@ -190,7 +190,7 @@ def test_a_token_without_pieces_is_the_mean_of_the_used_rows(
 @pytest.mark.parametrize(
     ("name", "side"),
     [(name, "donor") for name in GEOMETRIC]
-    + [(name, "base") for name in GEOMETRIC if METHODS[name].needs_base],
+    + [(name, "base") for name in GEOMETRIC if METHODS[name]().needs_base],
 )
 def test_a_damaged_anchor_is_refused(
     name: str, side: str, ask: Ask, alignment: Alignment, donor_table: Tensor, base_table: Tensor

@@ -18,7 +18,7 @@ def methods_command(json_output: Json = False) -> None:
             "default": name == DEFAULT,
             "summary": kind.summary,
             "paper": kind.paper,
-            "needs_donor_weights": kind.needs_donor,
+            "needs_donor_weights": kind().needs_donor,
             "settings": {key: field.default for key, field in kind.model_fields.items()},
         }
         for name, kind in METHODS.items()

@@ -28,6 +28,12 @@ METHODS: Mapping[str, type[Method]] = {
 
 DEFAULT = "omp"
 
+
+def needing_donor(*, needed: bool = True) -> list[str]:
+    """Name the methods that read the donor's weights, as they are without settings; or the rest."""
+    return [name for name, kind in METHODS.items() if kind().needs_donor == needed]
+
+
 __all__ = [
     "DEFAULT",
     "METHODS",
@@ -38,4 +44,5 @@ __all__ = [
     "Side",
     "Sizes",
     "WithAverages",
+    "needing_donor",
 ]

@@ -119,12 +119,21 @@ class Method(BaseModel, ABC):
     """What it does, in one line."""
     paper: ClassVar[str]
     """Where it was published."""
-    needs_donor: ClassVar[bool] = False
-    """Whether it reads the donor's weights; otherwise a bare tokenizer will do."""
-    needs_base: ClassVar[bool] = False
-    """Whether the values of the base's rows are in the answer, as in rows that are no combination
-    of theirs. Where they are not, one answer serves both roles of a base, if the donor has one
-    table. To leave out rows that are unfit is no such need."""
+
+    @property
+    def needs_donor(self) -> bool:
+        """Whether it reads the donor's weights; otherwise a bare tokenizer will do."""
+        return False
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether the values of the base's rows are in the answer, beyond how they are combined.
+
+        So it is with rows that are no combination of theirs. Where they are not, one answer serves
+        both roles of a base, if the donor has one table. To leave out rows that are unfit is no
+        such need.
+        """
+        return False
 
     def cost(self, sizes: Sizes) -> Cost:
         """Tell what the answer for all missing tokens takes: one weight each, if nothing is said.

@@ -35,7 +35,6 @@ class Interpolate(Method):
         "as WECHSEL (Minixhofer et al., NAACL 2022) and FOCUS (Dobler and de Melo, EMNLP 2023); "
         "barycentric: Roweis and Saul, Science 290, 2000"
     )
-    needs_donor: ClassVar[bool] = True
 
     k: int = Field(default=10, gt=0, description="neighbours of each missing token")
     metric: Literal["cosine", "euclidean"] = Field(
@@ -60,6 +59,11 @@ class Interpolate(Method):
     )
     center: Center = True
     outliers: Outliers = 4.0
+
+    @property
+    def needs_donor(self) -> bool:
+        """See :attr:`Method.needs_donor`."""
+        return True
 
     def cost(self, sizes: Sizes) -> Cost:
         """See :meth:`Method.cost`."""

@@ -35,8 +35,6 @@ class Landmarks(Method):
 
     summary: ClassVar[str] = "the row with the same angles to shared landmarks as in the donor"
     paper: ClassVar[str] = "Moschella et al., ICLR 2023, arXiv 2209.15430"
-    needs_donor: ClassVar[bool] = True
-    needs_base: ClassVar[bool] = True
 
     count: int = Field(default=512, gt=0, description="landmarks, which are some of the anchors")
     choice: Literal["random", "farthest"] = Field(
@@ -51,6 +49,16 @@ class Landmarks(Method):
     )
     center: Center = True
     outliers: Outliers = 4.0
+
+    @property
+    def needs_donor(self) -> bool:
+        """See :attr:`Method.needs_donor`."""
+        return True
+
+    @property
+    def needs_base(self) -> bool:
+        """See :attr:`Method.needs_base`."""
+        return True
 
     def cost(self, sizes: Sizes) -> Cost:
         """See :meth:`Method.cost`."""

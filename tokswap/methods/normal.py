@@ -17,11 +17,15 @@ class Normal(Method):
 
     summary: ClassVar[str] = "samples from a normal distribution with the rows' mean and covariance"
     paper: ClassVar[str] = "Hewitt 2021, nlp.stanford.edu/~johnhew/vocab-expansion.html"
-    needs_base: ClassVar[bool] = True
 
     scale: float = Field(
         default=1.0, ge=0.0, allow_inf_nan=False, strict=False, description="factor on the spread"
     )
+
+    @property
+    def needs_base(self) -> bool:
+        """See :attr:`Method.needs_base`."""
+        return True
 
     def cost(self, sizes: Sizes) -> Cost:
         """See :meth:`Method.cost`."""

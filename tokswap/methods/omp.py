@@ -38,7 +38,6 @@ class OMP(Method):
 
     summary: ClassVar[str] = "a sparse combination of anchors, solved in the donor's space"
     paper: ClassVar[str] = "Goddard and Fernandes Neto 2025, arXiv 2506.06607"
-    needs_donor: ClassVar[bool] = True
 
     k: int = Field(default=64, gt=0, description="anchors for each missing token, at most")
     rtol: float = Field(
@@ -69,6 +68,11 @@ class OMP(Method):
     )
     center: Center = True
     outliers: Outliers = 4.0
+
+    @property
+    def needs_donor(self) -> bool:
+        """See :attr:`Method.needs_donor`."""
+        return True
 
     def cost(self, sizes: Sizes) -> Cost:
         """See :meth:`Method.cost`."""

@@ -32,12 +32,20 @@ class Procrustes(Method):
         "Schönemann, Psychometrika 31, 1966; for words Artetxe et al., EMNLP 2016; "
         "Smith et al. 2017, arXiv 1702.03859"
     )
-    needs_donor: ClassVar[bool] = True
-    needs_base: ClassVar[bool] = True
 
     scale: bool = Field(default=True, description="fit the length of the rows as well")
     center: Center = True
     outliers: Outliers = 4.0
+
+    @property
+    def needs_donor(self) -> bool:
+        """See :attr:`Method.needs_donor`."""
+        return True
+
+    @property
+    def needs_base(self) -> bool:
+        """See :attr:`Method.needs_base`."""
+        return True
 
     def cost(self, sizes: Sizes) -> Cost:
         """See :meth:`Method.cost`."""

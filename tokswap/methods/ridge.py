@@ -30,8 +30,6 @@ class Ridge(Method):
 
     summary: ClassVar[str] = "the donor's rows, predicted in the base's space by ridge regression"
     paper: ClassVar[str] = "Dinu, Lazaridou and Baroni 2015, arXiv 1412.6568"
-    needs_donor: ClassVar[bool] = True
-    needs_base: ClassVar[bool] = True
 
     penalty: float | None = Field(
         default=None,
@@ -43,6 +41,16 @@ class Ridge(Method):
     )
     center: Center = True
     outliers: Outliers = 4.0
+
+    @property
+    def needs_donor(self) -> bool:
+        """See :attr:`Method.needs_donor`."""
+        return True
+
+    @property
+    def needs_base(self) -> bool:
+        """See :attr:`Method.needs_base`."""
+        return True
 
     def cost(self, sizes: Sizes) -> Cost:
         """See :meth:`Method.cost`."""
