@@ -90,7 +90,7 @@ class HeldOut:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form: the summary with the figures of every token."""
         said = self.recipe.record()
-        names = ("base_model", "donor", "method", "parameters", "seed")
+        names = ("base_model", "donor", "method", "parameters", "per_kind", "seed")
         roles = self.summary()
         for role in self.roles:
             roles[role]["tokens"] = self.tokens(role)
@@ -128,7 +128,7 @@ def hold_out_each(recipes: Sequence[Recipe]) -> list[HeldOut]:
         if not recipe.needs_donor:
             others = ", ".join(needing_donor())
             raise MethodError(
-                f"{recipe.method} reads no donor's weights, so anchors tell nothing of its rows; "
+                f"{recipe.label} reads no donor's weights, so anchors tell nothing of its rows; "
                 f"choose a method that does: {others}"
             )
         if not recipe.held_out:

@@ -83,7 +83,7 @@ def open_pair(recipe: Recipe) -> Pair:
     if recipe.needs_donor and not donor.has_weights and not donor.other_weights:
         others = ", ".join(needing_donor(needed=False))
         raise MethodError(
-            f"{recipe.method} reads the donor's weights and {donor.name!r} has none; give a model, "
+            f"{recipe.label} reads the donor's weights and {donor.name!r} has none; give a model, "
             f"or choose a method that needs only its tokenizer: {others}"
         )
     pair = pair_of(base, donor, recipe, with_donor=recipe.needs_donor)
