@@ -161,7 +161,14 @@ def check(pair: Pair, recipe: Recipe, tables: "Tables", device: str | None = Non
     from tokswap.evaluation.measure import pick_device
     from tokswap.reconstruction import reconstruct
 
-    roles: tuple[Role, ...] = ("input",) if tables.tied else ("input", "output")
+    tables_of: tuple[Role, ...] = ("input",) if tables.tied else ("input", "output")
+    roles = [role for role in tables_of if recipe.methods[role].needs_donor]
+    if not roles:
+        raise MethodError(
+            f"the head of {pair.base.name!r} is its embedding (tied), which {recipe.label} fills "
+            "without the donor's weights, so anchors tell nothing of its rows; choose a method "
+            "that reads them for the input role"
+        )
     found = {
         role: reconstruct(
             pair.alignment,
