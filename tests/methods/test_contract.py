@@ -123,12 +123,19 @@ def test_says_whether_the_bases_rows_are_in_its_answer(
 
 
 @every_method
+def test_says_whether_the_role_decides(name: str, ask: Ask, ids: list[int]) -> None:
+    answers = [method(name).fill(ask(ids, role=role)) for role in ("input", "output")]
+    assert torch.equal(*map(dense, answers)) != method(name).differs_by_role
+
+
+@every_method
 def test_tells_what_its_answer_takes(
     name: str, ask: Ask, alignment: Alignment, base_table: Tensor, donor_table: Tensor
 ) -> None:
     sizes = Sizes(alignment, base_table.shape[1], donor_table.shape[1])
     cost = method(name).cost(sizes)
-    answer = method(name).fill(ask([int(number) for number in alignment.missing]))
+    role = "output" if method(name).differs_by_role else "input"
+    answer = method(name).fill(ask([int(number) for number in alignment.missing], role=role))
     assert cost.dense == isinstance(answer, Tensor)
     assert not (cost.dense and cost.weights)
     if isinstance(answer, WithAverages):

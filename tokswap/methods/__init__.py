@@ -10,6 +10,7 @@ from tokswap.methods.mean import Mean
 from tokswap.methods.normal import Normal
 from tokswap.methods.omp import OMP
 from tokswap.methods.pieces import Pieces
+from tokswap.methods.pieces_presets import FVT, ReTok, TransplantVocab
 from tokswap.methods.procrustes import Procrustes
 from tokswap.methods.ridge import Ridge
 from tokswap.methods.zero import Zero
@@ -21,6 +22,9 @@ METHODS: Mapping[str, type[Method]] = {
     "ridge": Ridge,
     "landmarks": Landmarks,
     "pieces": Pieces,
+    "retok": ReTok,
+    "fvt": FVT,
+    "transplant-vocab": TransplantVocab,
     "mean": Mean,
     "normal": Normal,
     "zero": Zero,
