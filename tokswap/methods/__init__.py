@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 
 from tokswap.methods.base import Method, Problem, Role, Side, WithAverages
+from tokswap.methods.clp import CLP
 from tokswap.methods.cost import Cost, Sizes
 from tokswap.methods.interpolate import Interpolate
 from tokswap.methods.landmarks import Landmarks
 from tokswap.methods.mean import Mean
 from tokswap.methods.normal import Normal
+from tokswap.methods.ofa import OFA
 from tokswap.methods.omp import OMP
 from tokswap.methods.pieces import Pieces
 from tokswap.methods.pieces_presets import FVT, ReTok, TransplantVocab
@@ -21,6 +23,8 @@ METHODS: Mapping[str, type[Method]] = {
     "procrustes": Procrustes,
     "ridge": Ridge,
     "landmarks": Landmarks,
+    "clp": CLP,
+    "ofa": OFA,
     "pieces": Pieces,
     "retok": ReTok,
     "fvt": FVT,

@@ -72,3 +72,21 @@ def check_anchor_count(
             f"with the base that are fit to be anchors; {instead}choose a donor with a closer "
             "vocabulary"
         )
+
+
+def trained_base_ids(problem: Problem, table: "Tensor", outliers: float | None) -> Ids:
+    """Return the base ids of ordinary tokens whose rows look trained in the role that is asked for.
+
+    Args:
+        problem: The rows to fill.
+        table: The base's table of the role.
+        outliers: See :func:`fit_anchors`.
+
+    Returns:
+        (n,) ascending.
+    """
+    used = problem.alignment.used_base_ids
+    if outliers is None or not len(used):
+        return used
+    found: Ids = used[~problem.find_untrained("base", table, outliers).numpy()[used]]
+    return found
