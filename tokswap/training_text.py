@@ -1,9 +1,10 @@
 """The text that methods learn from: files, or what every Python installation carries."""
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
-from tokswap.bundled.train.corpus import prose, read_corpus
+from tokswap.bundled.train.corpus import training_prose
 from tokswap.errors import EvaluationError, MethodError
 from tokswap.evaluation.texts import file_chunks
 from tokswap.progress import note
@@ -34,12 +35,11 @@ def training_documents(
         MethodError: If a file is missing, blank or not UTF-8.
     """
     if not paths:
-        found = [text for text in prose(read_corpus().train) if text.strip()]
         note(
             f"{method} learns from the documentation of Python's library; a text of your own "
             "domain and language is better: --set method.text=FILE"
         )
-        return found
+        return list(_documentation())
     documents: list[str] = []
     left = max_bytes
     for path in paths:
@@ -63,6 +63,12 @@ def training_documents(
                 "text, or leave `text` out for the documentation of Python's library"
             )
     return documents
+
+
+@cache
+def _documentation() -> tuple[str, ...]:
+    """Read Python's documentation, which takes seconds."""
+    return tuple(text for text in training_prose() if text.strip())
 
 
 def _documents(path: Path) -> Iterator[str]:
