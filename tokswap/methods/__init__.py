@@ -15,6 +15,7 @@ from tokswap.methods.pieces import Pieces
 from tokswap.methods.pieces_presets import FVT, ReTok, TransplantVocab
 from tokswap.methods.procrustes import Procrustes
 from tokswap.methods.ridge import Ridge
+from tokswap.methods.transtokenizer import TransTokenizer
 from tokswap.methods.zero import Zero
 
 METHODS: Mapping[str, type[Method]] = {
@@ -30,6 +31,7 @@ METHODS: Mapping[str, type[Method]] = {
     "fvt": FVT,
     "transplant-vocab": TransplantVocab,
     "mean": Mean,
+    "transtokenizer": TransTokenizer,
     "normal": Normal,
     "zero": Zero,
 }
