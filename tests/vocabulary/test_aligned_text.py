@@ -16,7 +16,7 @@ TEXTS = [
     "naïve café, Привет мир, こんにちは世界, नमस्ते दुनिया, שלום",
     "👩‍👩‍👧 🦊🦊 \U0001f9d1\U0001f3fd‍💻 – ☃",
     " leading", "trailing ", "\n", " ", "a", "", "▁mark", "<s> no special </s><|endoftext|>",
-    "cafe\u0301 re\u0301sume\u0301 decomposed, ﬁ ligature, Ａ full width, \u212b",
+    "cafe\u0301 re\u0301sume\u0301 decomposed, ﬁ ligature, \uff21 full width, \u212b",
     "0 00 000 0000 3.14159 1,000,000 ½",
 ]  # fmt: skip
 

@@ -86,9 +86,7 @@ class Tally:
     def counts(self) -> Counts:
         """Return the counts."""
         self.settle()
-        return Counts(
-            self._keys // self._rows, self._keys % self._rows, self._sums, self._occurred
-        )
+        return Counts(self._keys // self._rows, self._keys % self._rows, self._sums, self._occurred)
 
 
 def count_shared(alignment: Alignment, documents: Sequence[str], *, label: str) -> Counts:
