@@ -73,6 +73,14 @@ def test_a_tokenizer_against_itself_gives_every_token_itself(name: str) -> None:
     np.testing.assert_array_equal(counts.count, counts.occurred[counts.donor])
 
 
+def test_only_missing_tokens_are_counted(alignment: Alignment) -> None:
+    counts = count_shared(alignment, [SAMPLE.read_text(encoding="utf-8")], label="test")
+    assert len(counts.donor) > 100
+    assert set(counts.donor.tolist()) <= set(alignment.missing.tolist())
+    sums = np.bincount(counts.donor, weights=counts.count, minlength=alignment.rows)
+    np.testing.assert_allclose(sums[alignment.missing], counts.occurred[alignment.missing])
+
+
 def test_a_token_is_what_the_base_writes_in_its_place(
     ask: Ask, tiny: Alignment, write: Callable[..., str]
 ) -> None:
@@ -242,9 +250,12 @@ def test_the_declaration_of_human_rights_teaches_some_russian(
     for word, english in known.items():
         _, found = counts.of(alignment.donor.ids[word.encode()])
         assert alignment.base.show(max(found, key=lambda n: found[n])) == repr(english)
-    assert not any(
-        (alignment.donor.spelling[n] or b"").strip().isdigit() for n in set(counts.donor.tolist())
-    )
+    donor = alignment.donor
+    texts = [(donor.spelling[n] or b"").decode(errors="replace") for n in counts.donor.tolist()]
+    assert all(any(map(str.isalpha, text)) for text in texts)
+    assert any(not any(map(str.isalpha, donor.show(int(n)))) for n in alignment.missing)
+    sums = np.bincount(counts.donor, weights=counts.count, minlength=alignment.rows)
+    np.testing.assert_allclose(sums[counts.donor], counts.occurred[counts.donor])
 
 
 def test_lines_beyond_what_fits_are_left_out(

@@ -32,6 +32,20 @@ def test_a_dictionary_is_found() -> None:
     assert (right <= often + 1e-9).all()
 
 
+def test_what_translates_nothing_is_linked_to_little() -> None:
+    first, dictionary = lines(300, 6)
+    draw = np.random.default_rng(7)
+    particle = 3
+    spoken = draw.random(len(first)) < 0.5
+    second = [
+        np.concatenate([dictionary[line], np.full(int(there), particle)])
+        for line, there in zip(first, spoken, strict=True)
+    ]
+    found = align(first, second)
+    linked = found.count[found.second == particle].sum()
+    assert linked < 0.07 * spoken.sum()  # 0.08 if it could not come from nowhere
+
+
 def test_one_to_one_lines_are_counted_exactly() -> None:
     found = align([np.array([3]), np.array([3, 3])], [np.array([5]), np.array([5, 5])])
     assert (found.first.tolist(), found.second.tolist()) == ([3], [5])
