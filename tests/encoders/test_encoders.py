@@ -154,3 +154,11 @@ def test_the_key_is_of_what_decides_the_vectors(small_bert: Path, tmp_path: Path
     others.append(open_encoder(str(copy), pooling="mean"))
     assert len({first.key, *(other.key for other in others)}) == 5
     assert asdict(first.settings)["encoder"].startswith("sha256:")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("pooling", [None, "mean", "last"])
+def test_a_gpu_gives_the_same(pooling: str | None) -> None:
+    here, there = (open_encoder(pooling=pooling, device=device) for device in ("cpu", "cuda"))
+    assert here.key == there.key
+    torch.testing.assert_close(there.encode(TEXTS), here.encode(TEXTS), rtol=1e-3, atol=1e-3)
