@@ -31,6 +31,9 @@ OWN_CLASS = re.compile(rf"sentence_transformers(\.\w+)*\.({'|'.join(PARTS)})")
 ACTIVATION = re.compile(r"torch\.nn\.modules\.\w+\.\w+")
 """Functions that a Dense part may name; for others the library takes another than is named."""
 
+KERNELS = {"use_kernels", "kernel_config"}
+"""Settings by which transformers fetches code from the Hub; so does an attention named so."""
+
 PART_PATH = re.compile(r"(?!\.)[\w.-]+(/(?!\.)[\w.-]+)*|")
 
 SETTINGS = {".json", ".txt", ".model", ".jinja"}
@@ -100,27 +103,25 @@ def read_contents(files: Files, *, plain: bool) -> Contents:
     Raises:
         EncoderError: If there is no encoder in it, or one that is not loaded here.
     """
-    parts = read_parts(files) if "modules.json" in files.names else ()
+    parts = read_parts(files, plain=plain) if "modules.json" in files.names else ()
     path = parts[0].path if parts else ""
     if plain or not parts:
         parts = ()
-        folders = {path: True}
-    else:
-        folders = {part.path: False for part in parts}
-        for part in parts:
-            folders[part.path] |= PARTS[part.kind]
-    settings, weights = set(), set()
+        if f"{path}/config.json".lstrip("/") not in names_in(files, path):
+            raise EncoderError(
+                f"encoder {files.location.name!r} has no config.json of a transformer; give a "
+                "sentence-transformers model or a Hugging Face encoder"
+            )
+    folders = {part.path: False for part in parts} or {path: True}
+    for part in parts:
+        folders[part.path] |= PARTS[part.kind]
+    settings = {name for name in files.names if parts and is_setting(name)}
+    weights: set[str] = set()
     for folder, with_weights in folders.items():
         names = names_in(files, folder)
         settings |= {name for name in names if is_setting(Path(name).name)}
         if with_weights:
             weights |= weights_in(files, folder, names)
-    settings |= {name for name in files.names if parts and is_setting(name)}
-    if not parts and f"{path}/config.json".lstrip("/") not in settings:
-        raise EncoderError(
-            f"encoder {files.location.name!r} has no config.json; give a sentence-transformers "
-            "model or a Hugging Face encoder"
-        )
     for name in sorted(settings):
         if name.endswith("config.json"):
             refuse_foreign(files, name)
@@ -132,8 +133,8 @@ def read_contents(files: Files, *, plain: bool) -> Contents:
     return Contents(files, parts, path, frozenset(settings), frozenset(weights))
 
 
-def read_parts(files: Files) -> tuple[Part, ...]:
-    """Read modules.json.
+def read_parts(files: Files, *, plain: bool) -> tuple[Part, ...]:
+    """Read modules.json; of a model that is read as a plain encoder, the first part only.
 
     Raises:
         EncoderError: If it names other parts than sentence-transformers' own, below the folder.
@@ -142,10 +143,10 @@ def read_parts(files: Files) -> tuple[Part, ...]:
     if not isinstance(said, list) or not said:
         raise EncoderError(f"{files.called('modules.json')} lists no modules; fetch it again")
     parts = []
-    for said_part in said:
+    for said_part in said[:1] if plain else said:
         entry = said_part if isinstance(said_part, dict) else {}
         kind, path = str(entry.get("type")), str(entry.get("path"))
-        if OWN_CLASS.fullmatch(kind) is None:
+        if not plain and OWN_CLASS.fullmatch(kind) is None:
             raise EncoderError(
                 f"{files.called('modules.json')} names the class {kind!r}, and only these of "
                 f"sentence-transformers' own are loaded: {', '.join(PARTS)}; choose another "
@@ -157,7 +158,7 @@ def read_parts(files: Files) -> tuple[Part, ...]:
                 "the model's; choose another encoder"
             )
         parts.append(Part(kind.rpartition(".")[2], path))
-    if parts[0].kind not in {"Transformer", "StaticEmbedding"}:
+    if not plain and parts[0].kind not in {"Transformer", "StaticEmbedding"}:
         raise EncoderError(
             f"{files.called('modules.json')} begins with {parts[0].kind}, which reads no text; "
             "choose another encoder"
@@ -215,7 +216,7 @@ def refuse_foreign(files: Files, name: str) -> None:
             "save them, or choose another encoder"
         )
     for key, value in settings_in(read_json(files, name)):
-        if "attn_implementation" in key and "/" in str(value):
+        if ("attn_implementation" in key and "/" in str(value)) or (key in KERNELS and value):
             raise EncoderError(
                 f"{files.called(name)} asks for code from the Hub ({key}: {value}), which is not "
                 "run; choose another encoder"

@@ -38,8 +38,9 @@ def embed(encoder: Encoder, texts: Sequence[str], *, folder: Path | None = None)
     if lacking := [place for place in range(len(distinct)) if not found[place]]:
         if vectors is None or vectors.shape[1] != encoder.width:
             vectors = torch.empty(len(distinct), encoder.width)
-        # Texts of about one length stand together, so that little is padded.
-        lacking.sort(key=lambda place: (len(distinct[place]), distinct[place]))
+        # By length here, too: a batch is of one step, and the steps are told in order.
+        lengths = encoder.lengths([distinct[place] for place in lacking])
+        lacking = [place for _, place in sorted(zip(lengths, lacking, strict=True))]
         step = encoder.batch_size * BATCHES
         label = f"text vectors of {encoder.name}"
         with bar(label, len(distinct), done=len(distinct) - len(lacking)) as advance:

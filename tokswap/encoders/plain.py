@@ -31,7 +31,6 @@ class PlainEncoder:
         limit: int,
         device: str,
         dtype: str,
-        batch_size: int,
     ) -> None:
         """Load a model from a local folder; nothing in it is run.
 
@@ -66,31 +65,18 @@ class PlainEncoder:
         self._pooling = pooling
         self._prefix = prefix
         self._device = device
-        self._batch_size = batch_size
         positions = position_limit(self._model.config) or limit + BEFORE_TEXT
         self._limit = min(self._tokenizer.model_max_length, max(1, positions - BEFORE_TEXT), limit)
-        self.width = self._run([self._cut("a")[0] or [0]]).shape[1]
+        self.width = self.run(["a"]).shape[1]
 
-    def encode(self, texts: Sequence[str]) -> Tensor:
-        """See :meth:`tokswap.encoders.encoder.Loaded.encode`; no token at all gives zeros."""
-        vectors = torch.zeros(len(texts), self.width)
-        tokens = self._cut(*texts)
-        order = sorted((len(ids), place) for place, ids in enumerate(tokens) if ids)
-        for start in range(0, len(order), self._batch_size):
-            places = [place for _, place in order[start : start + self._batch_size]]
-            vectors[places] = self._run([tokens[place] for place in places])
-        return vectors
-
-    def _cut(self, *texts: str) -> list[list[int]]:
-        said = [self._prefix + text for text in texts]
-        found: list[list[int]] = self._tokenizer(said, truncation=True, max_length=self._limit)[
-            "input_ids"
-        ]
-        return found
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """See :meth:`tokswap.encoders.encoder.Loaded.lengths`."""
+        return [len(ids) for ids in self._cut(texts)]
 
     @torch.no_grad()
-    def _run(self, tokens: Sequence[list[int]]) -> Tensor:
-        """Pool the last hidden states of one batch: lists of ids to (n, width)."""
+    def run(self, texts: Sequence[str]) -> Tensor:
+        """See :meth:`tokswap.encoders.encoder.Loaded.run`."""
+        tokens = self._cut(texts)
         lengths = torch.tensor([len(ids) for ids in tokens], device=self._device)
         longest = max(map(len, tokens))
         pad = self._tokenizer.pad_token_id or 0
@@ -100,8 +86,15 @@ class PlainEncoder:
         if self._pooling == "cls":
             pooled = states[:, 0]
         elif self._pooling == "last":
-            pooled = states[torch.arange(len(states)), lengths - 1]
+            pooled = states[torch.arange(len(states), device=self._device), lengths - 1]
         else:
             pooled = (states * mask[..., None]).sum(1) / lengths[:, None]
         vectors: Tensor = pooled.cpu()
         return vectors
+
+    def _cut(self, texts: Sequence[str]) -> list[list[int]]:
+        said = [self._prefix + text for text in texts]
+        read: list[list[int]] = self._tokenizer(said, truncation=True, max_length=self._limit)[
+            "input_ids"
+        ]
+        return read

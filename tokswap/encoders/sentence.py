@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from tokswap.evaluation.load import quiet
 
@@ -14,14 +15,7 @@ class SentenceEncoder:
     """A sentence-transformers model in memory; see :class:`~tokswap.encoders.encoder.Loaded`."""
 
     def __init__(
-        self,
-        folder: Path,
-        *,
-        prefix: str | None,
-        limit: int,
-        device: str,
-        dtype: str,
-        batch_size: int,
+        self, folder: Path, *, prefix: str | None, limit: int, device: str, dtype: str
     ) -> None:
         with quiet():
             self._model = SentenceTransformer(
@@ -32,39 +26,31 @@ class SentenceEncoder:
                 model_kwargs={"use_safetensors": True, "dtype": getattr(torch, dtype)},
             )
         self._model.eval()
-        self._prefix = prefix
-        self._batch_size = batch_size
-        own = self._model.max_seq_length
-        if (own is None or own > limit) and hasattr(self._model[0], "model"):  # not of a table
-            self._model.max_seq_length = limit
-        self.width = len(self._run(["a"])[0])
+        own_prompt = self._model.prompts.get(self._model.default_prompt_name) or ""
+        self._prompt = own_prompt if prefix is None else prefix
+        tokenizer = self._model.tokenizer
+        self._tokenizer = None
+        if isinstance(tokenizer, PreTrainedTokenizerBase):  # a table of vectors has none of these
+            self._tokenizer = tokenizer
+            self._model.max_seq_length = min(self._model.max_seq_length or limit, limit)
+        self.width = self.run(["a"]).shape[1]
 
-    def encode(self, texts: Sequence[str]) -> Tensor:
-        """See :meth:`tokswap.encoders.encoder.Loaded.encode`."""
-        vectors = torch.zeros(len(texts), self.width)
-        told = [place for place, text in enumerate(texts) if not self._is_nothing(text)]
-        if told:
-            vectors[told] = self._run([texts[place] for place in told])
-        return vectors
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """See :meth:`tokswap.encoders.encoder.Loaded.lengths`."""
+        if self._tokenizer is None:
+            return [1] * len(texts)
+        said = [self._prompt + text for text in texts]
+        read = self._tokenizer(said, truncation=True, max_length=self._model.max_seq_length)
+        return [len(ids) for ids in read["input_ids"]]
 
-    def _run(self, texts: list[str]) -> Tensor:
+    def run(self, texts: Sequence[str]) -> Tensor:
+        """See :meth:`tokswap.encoders.encoder.Loaded.run`."""
         with quiet():
             vectors: Tensor = self._model.encode(
-                texts,
-                prompt=self._prefix,
-                batch_size=self._batch_size,
+                list(texts),
+                prompt=self._prompt,
+                batch_size=len(texts),
                 convert_to_tensor=True,
                 show_progress_bar=False,
             )
         return vectors.cpu().float()
-
-    def _is_nothing(self, text: str) -> bool:
-        """Tell whether a text has no token at all, which models fail at; it gets zeros."""
-        tokenizer = self._model.tokenizer
-        if text.strip() or not callable(tokenizer):
-            return False
-        prompt = self._prefix if self._prefix is not None else self._default_prompt()
-        return not tokenizer(prompt + text)["input_ids"]
-
-    def _default_prompt(self) -> str:
-        return self._model.prompts.get(self._model.default_prompt_name) or ""
