@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from tokswap.methods.base import Method, Problem, Role, Side, WithAverages
 from tokswap.methods.cost import Cost, Sizes
+from tokswap.methods.focus import Focus
 from tokswap.methods.interpolate import Interpolate
 from tokswap.methods.landmarks import Landmarks
 from tokswap.methods.mean import Mean
@@ -23,6 +24,7 @@ METHODS: Mapping[str, type[Method]] = {
     "pieces": Pieces,
     "mean": Mean,
     "normal": Normal,
+    "focus": Focus,
     "zero": Zero,
 }
 
