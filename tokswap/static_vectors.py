@@ -218,10 +218,13 @@ def gensim_fasttext(method: str) -> Any:
     try:
         import gensim.models.fasttext
     except ImportError as error:
-        raise MethodError(
-            f"{method} needs the package gensim, which is not installed; run: {INSTALL}"
-        ) from error
+        raise no_gensim(method) from error
     return gensim.models.fasttext
+
+
+def no_gensim(method: str) -> MethodError:
+    """Make the error where gensim is not installed."""
+    return MethodError(f"{method} needs the package gensim, which is not installed; {INSTALL}")
 
 
 @contextmanager

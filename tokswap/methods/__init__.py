@@ -13,6 +13,7 @@ from tokswap.methods.omp import OMP
 from tokswap.methods.pieces import Pieces
 from tokswap.methods.procrustes import Procrustes
 from tokswap.methods.ridge import Ridge
+from tokswap.methods.wechsel import Wechsel
 from tokswap.methods.zero import Zero
 
 METHODS: Mapping[str, type[Method]] = {
@@ -25,6 +26,7 @@ METHODS: Mapping[str, type[Method]] = {
     "mean": Mean,
     "normal": Normal,
     "focus": Focus,
+    "wechsel": Wechsel,
     "zero": Zero,
 }
 
