@@ -19,7 +19,9 @@ from tokswap.progress import bar
 
 Rows = NDArray[np.float32]
 
-INSTALL = "pip install 'tokswap[vectors]'"
+NO_GENSIM = (
+    "{method} needs the package gensim, which is not installed; pip install 'tokswap[vectors]'"
+)
 SENTENCE = 1000
 """Words that are trained on at once; gensim cuts off what is over 10,000."""
 BUCKETS_A_WORD = 16
@@ -218,13 +220,8 @@ def gensim_fasttext(method: str) -> Any:
     try:
         import gensim.models.fasttext
     except ImportError as error:
-        raise no_gensim(method) from error
+        raise MethodError(NO_GENSIM.format(method=method)) from error
     return gensim.models.fasttext
-
-
-def no_gensim(method: str) -> MethodError:
-    """Make the error where gensim is not installed."""
-    return MethodError(f"{method} needs the package gensim, which is not installed; {INSTALL}")
 
 
 @contextmanager

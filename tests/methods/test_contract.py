@@ -2,19 +2,31 @@
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+import tokswap
 from tokswap.errors import MethodError
 from tokswap.methods import DEFAULT, METHODS, Method, Problem, Role, Sizes, WithAverages
 from tokswap.planning import Tables, make_plan
 from tokswap.solvers.sparse import SparseRows
 from tokswap.vocabulary.align import Alignment
 
-SETTINGS = {"omp": {"k": 6}, "landmarks": {"count": 40}}
+TEXT = Path(tokswap.__file__).parent / "bundled" / "sample.txt"
+LEARNED: dict[str, Any] = {"text": str(TEXT), "epochs": 1, "minimum_count": 2, "dimension": 20}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "omp": {"k": 6},
+    "landmarks": {"count": 40},
+    "focus": LEARNED,
+    "wechsel": LEARNED,
+}
+AT_MOST = {"focus"}
+"""Methods that tell the most weights that are usual, for the data decide how many there are."""
 RANDOM = {"normal"}
 """Methods whose rows depend on which rows are asked for beside them."""
 
@@ -135,8 +147,9 @@ def test_tells_what_its_answer_takes(
         held = len(answer.weights.indices) + len(answer.averages.indices)
         assert 0.8 * cost.weights <= held <= cost.weights
     elif not isinstance(answer, Tensor):
-        assert 0.8 * cost.weights <= len(answer.indices) <= cost.weights
-    assert (cost.memory > 0) == (method(name).needs_base or method(name).needs_donor)
+        least = 0 if name in AT_MOST else 0.8 * cost.weights
+        assert least <= len(answer.indices) <= cost.weights
+    assert cost.memory > 0 or not (method(name).needs_base or method(name).needs_donor)
 
 
 @every_method

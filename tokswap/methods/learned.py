@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from tokswap.errors import MethodError
-from tokswap.static_vectors import no_gensim
+from tokswap.static_vectors import NO_GENSIM
 
 
 def _as_list(said: Any) -> Any:
@@ -42,4 +42,4 @@ def check_learning(paths: Iterable[str], method: str, *, trained: bool = True) -
         if not Path(path).stat().st_size:
             raise MethodError(f"{method} cannot learn from {path}, which is empty; give a text")
     if trained and find_spec("gensim") is None:
-        raise no_gensim(method)
+        raise MethodError(NO_GENSIM.format(method=method))
