@@ -84,11 +84,13 @@ def known_pairs(
         if a in base.places and b in donor.places
     }
     if len(rows) < donor.width:
-        given = "the words that both have" if dictionary is None else "the dictionary"
+        found = f"both languages have vectors of {len(rows)} equal words"
+        if dictionary is not None:
+            found = f"the dictionary has {len(rows)} pairs of words with vectors"
         raise MethodError(
             f"{method} aligns vectors of {donor.width} dimensions by at least as many pairs of "
-            f"words, and {given} gives {len(rows)} whose words have vectors; give a dictionary "
-            "with more of them, or check which language is the base's (the first word of a line)"
+            f"words, and {found}; give a larger dictionary, or check which language is the base's "
+            "(the first word of a line)"
         )
     return np.array(list(rows), dtype=np.int64).reshape(-1, 2)
 
