@@ -16,12 +16,17 @@ from tokswap.planning import Tables, make_plan
 from tokswap.solvers.sparse import SparseRows
 from tokswap.vocabulary.align import Alignment
 
+LEARNED: dict[str, Any] = {"text": str(SAMPLE), "epochs": 1, "minimum_count": 2, "dimension": 20}
 SETTINGS: dict[str, dict[str, Any]] = {
     "omp": {"k": 6},
     "landmarks": {"count": 40},
+    "focus": LEARNED,
+    "wechsel": LEARNED,
     "transtokenizer": {"text": [str(SAMPLE)]},
     "mix": {"of": [{"method": "omp", "parameters": {"k": 6}}, "pieces"]},
 }
+AT_MOST = {"focus"}
+"""Methods that tell the most weights that are usual, for the data decide how many there are."""
 RANDOM = {"normal"}
 """Methods whose rows depend on which rows are asked for beside them."""
 BY_TEXT = {"transtokenizer"}
@@ -156,9 +161,9 @@ def test_tells_what_its_answer_takes(
         held = len(answer.weights.indices) + len(answer.averages.indices)
         assert 0.8 * cost.weights <= held <= cost.weights
     elif not isinstance(answer, Tensor):
-        least = 0.5 if name in BY_TEXT else 0.8
+        least = 0.5 if name in BY_TEXT else 0.0 if name in AT_MOST else 0.8
         assert least * cost.weights <= len(answer.indices) <= cost.weights
-    assert (cost.memory > 0) == (method(name).needs_base or method(name).needs_donor)
+    assert cost.memory > 0 or not (method(name).needs_base or method(name).needs_donor)
 
 
 @every_method

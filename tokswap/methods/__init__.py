@@ -6,6 +6,7 @@ from tokswap.methods.answer import Answer
 from tokswap.methods.base import Method, Problem, Role, Side, WithAverages
 from tokswap.methods.clp import CLP
 from tokswap.methods.cost import Cost, Sizes
+from tokswap.methods.focus import Focus
 from tokswap.methods.interpolate import Interpolate
 from tokswap.methods.landmarks import Landmarks
 from tokswap.methods.mean import Mean
@@ -18,6 +19,7 @@ from tokswap.methods.pieces_presets import FVT, ReTok, TransplantVocab
 from tokswap.methods.procrustes import Procrustes
 from tokswap.methods.ridge import Ridge
 from tokswap.methods.transtokenizer import TransTokenizer
+from tokswap.methods.wechsel import Wechsel
 from tokswap.methods.zero import Zero
 
 METHODS: Mapping[str, type[Method]] = {
@@ -35,6 +37,8 @@ METHODS: Mapping[str, type[Method]] = {
     "mean": Mean,
     "transtokenizer": TransTokenizer,
     "normal": Normal,
+    "focus": Focus,
+    "wechsel": Wechsel,
     "zero": Zero,
     "mix": Mix,
 }
