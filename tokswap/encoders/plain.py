@@ -1,0 +1,107 @@
+"""A Hugging Face encoder with a pooling that the user has said."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModel, AutoTokenizer
+
+from tokswap.errors import EncoderError
+from tokswap.evaluation.load import position_limit, quiet
+
+BEFORE_TEXT = 2
+"""Positions that some encoders (RoBERTa and its kin) have but give to no token."""
+
+
+class PlainEncoder:
+    """A transformer in memory; see :class:`~tokswap.encoders.encoder.Loaded`.
+
+    Texts are padded behind, and what is padded is masked: under a causal mask no token sees it,
+    so the last token of a text is the same wherever it stands in its batch.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        pooling: str,
+        prefix: str,
+        limit: int,
+        device: str,
+        dtype: str,
+        batch_size: int,
+    ) -> None:
+        """Load a model from a local folder; nothing in it is run.
+
+        Raises:
+            EncoderError: If weights that the vectors are computed with are not there.
+        """
+        with quiet():
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+            model, info = AutoModel.from_pretrained(
+                folder,
+                dtype=getattr(torch, dtype),
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+        if model.config.is_encoder_decoder:
+            model = model.get_encoder()
+        self._model: Any = model.to(device).eval()
+        # A pooler of the model's own is not used here; some encoders are stored without it.
+        own = {name for name, _ in self._model.named_parameters() if "pooler" not in name}
+        missing = [*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])]
+        if lacking := [
+            name for name in missing if name.removeprefix("encoder.") in own or name in own
+        ]:
+            raise EncoderError(
+                f"{folder} lacks {len(lacking)} weights of its model, or has them in another "
+                f"shape, among them {min(lacking)}; fetch it again"
+            )
+        self._pooling = pooling
+        self._prefix = prefix
+        self._device = device
+        self._batch_size = batch_size
+        positions = position_limit(self._model.config) or limit + BEFORE_TEXT
+        self._limit = min(self._tokenizer.model_max_length, max(1, positions - BEFORE_TEXT), limit)
+        self.width = self._run([self._cut("a")[0] or [0]]).shape[1]
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """See :meth:`tokswap.encoders.encoder.Loaded.encode`; no token at all gives zeros."""
+        vectors = torch.zeros(len(texts), self.width)
+        tokens = self._cut(*texts)
+        order = sorted((len(ids), place) for place, ids in enumerate(tokens) if ids)
+        for start in range(0, len(order), self._batch_size):
+            places = [place for _, place in order[start : start + self._batch_size]]
+            vectors[places] = self._run([tokens[place] for place in places])
+        return vectors
+
+    def _cut(self, *texts: str) -> list[list[int]]:
+        said = [self._prefix + text for text in texts]
+        found: list[list[int]] = self._tokenizer(said, truncation=True, max_length=self._limit)[
+            "input_ids"
+        ]
+        return found
+
+    @torch.no_grad()
+    def _run(self, tokens: Sequence[list[int]]) -> Tensor:
+        """Pool the last hidden states of one batch: lists of ids to (n, width)."""
+        lengths = torch.tensor([len(ids) for ids in tokens], device=self._device)
+        longest = max(map(len, tokens))
+        pad = self._tokenizer.pad_token_id or 0
+        ids = torch.tensor([[*said, *[pad] * (longest - len(said))] for said in tokens])
+        mask = torch.arange(longest, device=self._device) < lengths[:, None]
+        states = self._model(input_ids=ids.to(self._device), attention_mask=mask.long())[0].float()
+        if self._pooling == "cls":
+            pooled = states[:, 0]
+        elif self._pooling == "last":
+            pooled = states[torch.arange(len(states)), lengths - 1]
+        else:
+            pooled = (states * mask[..., None]).sum(1) / lengths[:, None]
+        vectors: Tensor = pooled.cpu()
+        return vectors
