@@ -14,7 +14,11 @@ from tokswap.planning import Tables, make_plan
 from tokswap.solvers.sparse import SparseRows
 from tokswap.vocabulary.align import Alignment
 
-SETTINGS = {"omp": {"k": 6}, "landmarks": {"count": 40}}
+SETTINGS = {
+    "omp": {"k": 6},
+    "landmarks": {"count": 40},
+    "tokenadapt": {"encoder": "base", "threshold": None},
+}
 RANDOM = {"normal"}
 """Methods whose rows depend on which rows are asked for beside them."""
 

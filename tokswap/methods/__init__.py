@@ -12,6 +12,7 @@ from tokswap.methods.omp import OMP
 from tokswap.methods.pieces import Pieces
 from tokswap.methods.procrustes import Procrustes
 from tokswap.methods.ridge import Ridge
+from tokswap.methods.tokenadapt import TokenAdapt
 from tokswap.methods.zero import Zero
 
 METHODS: Mapping[str, type[Method]] = {
@@ -20,6 +21,7 @@ METHODS: Mapping[str, type[Method]] = {
     "procrustes": Procrustes,
     "ridge": Ridge,
     "landmarks": Landmarks,
+    "tokenadapt": TokenAdapt,
     "pieces": Pieces,
     "mean": Mean,
     "normal": Normal,
