@@ -67,6 +67,8 @@ def encoded(texts: Texts, encoder: "Encoder", base_rows: int) -> Vectors:
 def of_base(problem: Problem, texts: Texts) -> Vectors:
     """Take the base's own input rows, and the mean of its pieces' rows for a missing token.
 
+    A token without a text has no vector here, either: the rows of bytes say little of it.
+
     Raises:
         MethodError: If they are not finite.
     """
@@ -86,6 +88,8 @@ def of_base(problem: Problem, texts: Texts) -> Vectors:
     place = _places(ids, rows)
     means = SparseRows.from_lists(texts.pieces, weights, rows)
     missing = means.map_columns(place.clamp_min(0), len(ids)).apply(base)
+    missing[torch.tensor([text is None for text in texts.missing], dtype=torch.bool)] = 0
+    base[torch.tensor([texts.base[number] is None for number in ids], dtype=torch.bool)] = 0
     return Vectors(missing, base, place)
 
 
