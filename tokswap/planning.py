@@ -59,6 +59,7 @@ class Tables:
             device=device,
             untrained=self.untrained,
             also={other: partial(self.base, other) for other in also},
+            base_inputs=partial(self.base, "input"),
             blocks=blocks or Blocks(),
         )
 

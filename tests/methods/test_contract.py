@@ -22,6 +22,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "landmarks": {"count": 40},
     "focus": LEARNED,
     "wechsel": LEARNED,
+    "tokenadapt": {"encoder": "base", "threshold": None},
     "transtokenizer": {"text": [str(SAMPLE)]},
     "mix": {"of": [{"method": "omp", "parameters": {"k": 6}}, "pieces"]},
 }

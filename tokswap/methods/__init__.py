@@ -18,6 +18,7 @@ from tokswap.methods.pieces import Pieces
 from tokswap.methods.pieces_presets import FVT, ReTok, TransplantVocab
 from tokswap.methods.procrustes import Procrustes
 from tokswap.methods.ridge import Ridge
+from tokswap.methods.tokenadapt import TokenAdapt
 from tokswap.methods.transtokenizer import TransTokenizer
 from tokswap.methods.wechsel import Wechsel
 from tokswap.methods.zero import Zero
@@ -30,6 +31,7 @@ METHODS: Mapping[str, type[Method]] = {
     "landmarks": Landmarks,
     "clp": CLP,
     "ofa": OFA,
+    "tokenadapt": TokenAdapt,
     "pieces": Pieces,
     "retok": ReTok,
     "fvt": FVT,

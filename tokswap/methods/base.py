@@ -37,6 +37,8 @@ class Problem:
         untrained: What :meth:`find_untrained` has found, by side and role.
         also: Loads the base's tables of the other roles that the answer will be used for, beside
             ``role``; both have one table of the donor's.
+        base_inputs: Loads the base's input table, (S, D), whatever the role; without it,
+            ``base_table`` is it.
         purpose: What the rows are for, as progress tells it.
         blocks: Solves what takes long, in blocks that can be kept and shared among processes.
     """
@@ -50,6 +52,7 @@ class Problem:
     device: str
     untrained: "dict[tuple[Side, Role], Tensor]" = field(default_factory=dict)
     also: "Mapping[Role, Callable[[], Tensor]]" = field(default_factory=dict)
+    base_inputs: "Callable[[], Tensor] | None" = None
     purpose: str = "rows"
     blocks: Blocks = field(default_factory=Blocks)
 

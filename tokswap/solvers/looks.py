@@ -78,7 +78,7 @@ class ProductLook:
             scores.abs_()
             if self._scale is not None:
                 scores *= self._scale[start : start + width]
-            top = _largest(scores[: len(rows)], min(count, len(part)))
+            top = largest(scores[: len(rows)], min(count, len(part)))
             values.append(top[0])
             places.append(top[1] + start)
         found = torch.cat(values, dim=1).topk(count, dim=1, sorted=False)
@@ -133,7 +133,7 @@ class GramLook:
             if self._scale is not None:
                 scores *= self._scale
                 blur = blur * self._scale.amax()
-            top = _largest(scores, count)
+            top = largest(scores, count)
             values.append(top[0].amin(dim=1))
             places.append(top[1])
             blurred[start : start + at_once] = values[-1] < blur
@@ -173,7 +173,7 @@ def _pairs(table: Tensor) -> Tensor:
     return pairs
 
 
-def _largest(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def largest(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Find the largest of each row: values and places, (n, count) each, in any order.
 
     The groups with the largest maxima hold them all, so few scores have to be sorted.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tokswap.solvers.arguments import check_count, check_pair, check_vectors
-from tokswap.solvers.looks import ROWS
+from tokswap.solvers.looks import ROWS, largest
 from tokswap.solvers.units import unit
 
 Metric = Literal["cosine", "euclidean"]
@@ -18,6 +18,7 @@ Scheme = Literal["inverse_distance", "softmax", "barycentric", "least_squares"]
 _BLOCK_BYTES = 256 << 20
 # Candidates beyond k that are looked at again in float64.
 _SPARE = 16
+_CROWDED = 16  # targets whose atoms are put in order one and all at once
 # Directions in which the atoms spread this little, next to the most, are taken for rounding:
 # weights along them would be noise divided by it. On squares, so it is 3e-4 of a length.
 _RANK = 2.0**-23
@@ -64,15 +65,18 @@ def nearest(
     # Distances do not change when the middle is taken off, and products round less.
     middle = given.float().mean(dim=0) if metric == "euclidean" else 0.0
     atoms = given.float() - middle if metric == "euclidean" else unit(given.float())
-    offsets = atoms.square().sum(dim=1) / 2
+    # Atoms of unit norm, or none, need no offset: the product alone has the cosine's order.
+    offsets = atoms.square().sum(dim=1) / 2 if metric == "euclidean" else None
     candidates = min(steps + _SPARE, len(atoms))
     if block is None:
-        bytes_each = 24 * len(atoms) + 3 * 8 * candidates * atoms.shape[1]
+        bytes_each = 5 * len(atoms) + 3 * 8 * candidates * atoms.shape[1]
         block = max(ROWS, _BLOCK_BYTES // bytes_each // ROWS * ROWS)
+    # One buffer for all blocks: fresh memory costs a third of the product that is written there.
+    space = atoms.new_empty(-(-min(block, count) // ROWS) * ROWS, len(atoms))
     for start in range(0, count, block):
         part = targets[start : start + block].detach()
         search = unit(part.float()) if metric == "cosine" else part.float() - middle
-        found = _candidates(search, atoms, offsets, steps, candidates)
+        found = _candidates(search, atoms, offsets, steps, candidates, space)
         far = _distances(part, given, found, metric)
         # By index, then by distance with a stable sort: ties go to the lowest index. Multiples of
         # one atom differ by rounding once they are at unit norm.
@@ -171,27 +175,40 @@ def fit(
     return weights
 
 
-def _candidates(targets: Tensor, atoms: Tensor, offsets: Tensor, steps: int, count: int) -> Tensor:
+def _candidates(
+    targets: Tensor,
+    atoms: Tensor,
+    offsets: Tensor | None,
+    steps: int,
+    count: int,
+    space: Tensor,
+) -> Tensor:
     """Return (B, count) atoms that hold the ``steps`` nearest; as few can tell, the first of them.
 
     The nearest have the largest x·a - |a|²/2, in either metric.
     """
     padding = -len(targets) % ROWS
-    scores = torch.nn.functional.pad(targets, (0, 0, 0, padding)) @ atoms.T
-    scores = scores[: len(targets)].sub_(offsets)
-    values, found = scores.topk(count, dim=1)
+    scores = space[: len(targets) + padding]
+    torch.mm(torch.nn.functional.pad(targets, (0, 0, 0, padding)), atoms.T, out=scores)
+    scores = scores[: len(targets)]
+    size = targets.norm(dim=1, keepdim=True) * atoms.norm(dim=1).max()
+    if offsets is not None:
+        scores.sub_(offsets)
+        size = size + offsets.max()
+    values, found = largest(scores, count)
+    values, order = values.sort(dim=1, descending=True)
+    found = found.gather(1, order)
     # The rounding of a product, with room: what lies within it of the last of the nearest is a tie.
-    size = targets.norm(dim=1, keepdim=True) * atoms.norm(dim=1).max() + offsets.max()
     slack = 16 * torch.finfo(torch.float32).eps * size
-    edge = values[:, steps - 1 : steps]
-    crowded = (values[:, -1:] >= edge - slack)[:, 0] & (count < len(atoms))
-    if crowded.any():
+    edges = values[:, steps - 1 : steps]
+    crowded = ((values[:, -1:] >= edges - slack)[:, 0] & (count < len(atoms))).nonzero()[:, 0]
+    place = torch.arange(len(atoms), device=atoms.device)
+    for some in crowded.split(_CROWDED):
         # Surely among the nearest, then as near, then the rest; the lowest index first in each.
-        score, edge, slack = scores[crowded], edge[crowded], slack[crowded]
-        level = (score > edge + slack).long() + (score >= edge - slack).long()
-        place = torch.arange(len(atoms), device=atoms.device)
+        score, edge, room = scores[some], edges[some], slack[some]
+        level = (score > edge + room).long() + (score >= edge - room).long()
         key = level * len(atoms) + (len(atoms) - 1 - place)
-        found[crowded] = key.topk(count, dim=1).indices
+        found[some] = key.topk(count, dim=1).indices
     return found
 
 

@@ -212,6 +212,21 @@ class SparseRows:
             (len(self), self.columns),
         )
 
+    def scaled(self, factors: Tensor) -> "SparseRows":
+        """Return each row times a factor of its own, (T,).
+
+        Raises:
+            ValueError: If there is not one factor for each row, or a resulting weight is not
+                finite.
+        """
+        if factors.shape != (len(self),):
+            raise ValueError(
+                f"factors of shape {tuple(factors.shape)} for {len(self)} rows; give one for each"
+            )
+        rows = self._row_numbers()
+        weights = self.weights.double() * factors.cpu().double()[rows]
+        return _canonical(rows, self.indices, weights, (len(self), self.columns))
+
     def apply(
         self, table: Tensor, *, below: Tensor | None = None, columns_at_once: int = 64
     ) -> Tensor:
