@@ -69,17 +69,18 @@ def spelt(alignment: Alignment) -> Reading:
     return spelt_reading(alignment, lengths_of(donor), donor.roles["unk"])
 
 
-def said(reading: Reading, alignment: Alignment, token: str) -> tuple[list[str], int, bool, int]:
-    """What is read for a token; whether nothing is, whether it is unknown, and its bytes."""
+def said(reading: Reading, alignment: Alignment, token: str) -> tuple[list[str], int, int, int]:
+    """What is read for a token; whether nothing is, how often it is unknown, and its bytes."""
     numbers, lost = reading.read([DONOR.index(token)])
     pieces = torch.tensor(numbers, dtype=torch.int64)
     assert reading.ends[pieces].tolist() == [n == len(numbers) for n in range(1, len(numbers) + 1)]
     assert set(reading.token[pieces].tolist()) <= {DONOR.index(token)}
     assert reading.sizes is not None
+    assert int(reading.sizes.min()) >= 0
     return (
         [alignment.base.strings[number] for number in reading.ids[pieces].tolist()],
         lost,
-        bool(reading.unknown[pieces].any()),
+        int(reading.unknown[pieces].sum()),
         int(reading.sizes[pieces].sum()),
     )
 
@@ -92,15 +93,15 @@ def test_tokens_are_read_as_the_base_would_write_them(tmp_path: Path, unknown: b
     alignment = aligned(tmp_path, BASE + ["<unk>"] * unknown)
     reading = spelt(alignment)
     assert reading.tokens == len(DONOR)
-    nothing = (["<unk>"], 0, True) if unknown else ([], 1, False)
-    expected: dict[str, tuple[list[str], int, bool, int]] = {
-        "a": (["a"], 0, False, 1),
-        "ab": (["ab"], 0, False, 2),  # shared
-        "abc": (["ab", "c"], 0, False, 3),  # new
-        "cz": (["c"], 0, True, 2),  # half of it cannot be spelt
+    nothing = (["<unk>"], 0, 1) if unknown else ([], 1, 0)
+    expected: dict[str, tuple[list[str], int, int, int]] = {
+        "a": (["a"], 0, 0, 1),
+        "ab": (["ab"], 0, 0, 2),  # shared
+        "abc": (["ab", "c"], 0, 0, 3),  # new
+        "cz": (["c"], 0, 1, 2),  # half of it cannot be spelt
         "z": (*nothing, 1 if unknown else 0),
-        "<s>": (["<s>"], 0, False, 0),  # by its role
-        "<x>": (["<", "x", ">"], 0, False, 0),  # special to the donor alone
+        "<s>": (["<s>"], 0, 0, 0),  # by its role
+        "<x>": (["<", "x", ">"], 0, 0, 0),  # special to the donor alone
         "<unk>": (*nothing, 0),
     }
     assert {token: said(reading, alignment, token) for token in expected} == expected
@@ -112,8 +113,8 @@ def test_tokens_without_a_row_in_the_base_are_not_read(tmp_path: Path) -> None:
     whole = aligned(tmp_path, BASE)
     short = align(whole.base, whole.donor, base_rows=len(BASE) - 1, rows=len(DONOR))
     reading = spelt(short)
-    assert said(reading, short, "x") == ([], 1, False, 0)
-    assert said(reading, short, "<x>") == (["<", ">"], 0, True, 0)
+    assert said(reading, short, "x") == ([], 1, 0, 0)
+    assert said(reading, short, "<x>") == (["<", ">"], 0, 1, 0)
     assert int(reading.ids.max()) < len(BASE) - 1
 
 

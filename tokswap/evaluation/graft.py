@@ -13,13 +13,16 @@ from torch import Tensor, nn
 from tokswap.errors import EvaluationError
 
 
-def graft(body: nn.Module, crown: nn.Module, tables: Mapping[str, Tensor]) -> nn.Module:
+def graft(
+    body: nn.Module, crown: nn.Module, tables: Mapping[str, Tensor], growing: Collection[str]
+) -> nn.Module:
     """Complete a model without weights by another one's body.
 
     Args:
         body: A loaded model.
         crown: A model of the same class for another vocabulary, on the meta device.
         tables: The vocabulary tensors of the latter by name; several names may share one.
+        growing: Names of all tensors whose size follows the vocabulary.
 
     Returns:
         The second model, in evaluation mode.
@@ -27,8 +30,7 @@ def graft(body: nn.Module, crown: nn.Module, tables: Mapping[str, Tensor]) -> nn
     Raises:
         EvaluationError: If one of its tensors is in neither, or has another shape.
     """
-    _take(crown, body, "", frozenset(tables))
-    shared: dict[int, nn.Parameter] = {}
+    _take(crown, body, "", {*tables, *growing})
     for name, table in tables.items():
         module, _, last = name.rpartition(".")
         owner = crown.get_submodule(module)
@@ -41,9 +43,7 @@ def graft(body: nn.Module, crown: nn.Module, tables: Mapping[str, Tensor]) -> nn
         if last in owner._buffers:
             owner._buffers[last] = table
         else:
-            owner._parameters[last] = shared.setdefault(
-                id(table), nn.Parameter(table, requires_grad=False)
-            )
+            owner._parameters[last] = nn.Parameter(table, requires_grad=False)
     tensors = [*crown.named_parameters(), *crown.named_buffers()]
     if left := [name for name, tensor in tensors if tensor.is_meta]:
         raise EvaluationError(
@@ -53,15 +53,15 @@ def graft(body: nn.Module, crown: nn.Module, tables: Mapping[str, Tensor]) -> nn
     return crown.eval()
 
 
-def _take(crown: nn.Module, body: nn.Module, prefix: str, tables: Collection[str]) -> None:
+def _take(crown: nn.Module, body: nn.Module, prefix: str, growing: Collection[str]) -> None:
     """Take over what is the same: modules without vocabulary tensors, and other tensors."""
     for last, child in list(crown._modules.items()):
         name = f"{prefix}{last}"
         old = body._modules.get(last)
         if child is None or old is None:
             continue
-        if any(table.startswith(f"{name}.") for table in tables):
-            _take(child, old, f"{name}.", tables)
+        if any(table.startswith(f"{name}.") for table in growing):
+            _take(child, old, f"{name}.", growing)
         else:
             crown._modules[last] = old
     held: list[dict[str, Any]] = [crown._parameters, crown._buffers, crown.__dict__]
@@ -69,7 +69,7 @@ def _take(crown: nn.Module, body: nn.Module, prefix: str, tables: Collection[str
     for tensors, old_tensors in zip(held, of_body, strict=True):
         for last, tensor in tensors.items():
             old_tensor = old_tensors.get(last)
-            if not isinstance(tensor, Tensor) or f"{prefix}{last}" in tables:
+            if not isinstance(tensor, Tensor) or f"{prefix}{last}" in growing:
                 continue
             if isinstance(old_tensor, Tensor) and old_tensor.shape == tensor.shape:
                 tensors[last] = old_tensor
