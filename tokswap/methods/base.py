@@ -135,6 +135,11 @@ class Method(BaseModel, ABC):
         """
         return False
 
+    @property
+    def draws(self) -> bool:
+        """Whether its rows depend on the seed."""
+        return False
+
     def cost(self, sizes: Sizes) -> Cost:
         """Tell what the answer for all missing tokens takes: one weight each, if nothing is said.
 

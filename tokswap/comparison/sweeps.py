@@ -1,0 +1,151 @@
+"""Settings that stand for several: lists of values, and training texts that all methods share."""
+
+import itertools
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Union, get_args, get_origin
+
+from tokswap.methods import METHODS, Method
+
+ROLES = ("input", "output")
+TEXT = "text"
+"""The setting of a method that learns from text: its files."""
+LIST = (list, tuple, set, frozenset, Sequence)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of the settings that a method is to be tried with.
+
+    Attributes:
+        parameters: The settings, as a recipe's ``parameters``.
+        label: What to call them: ``k=8``, ``output.k=8 center=false``.
+    """
+
+    parameters: Mapping[str, Any]
+    label: str
+
+
+def variants(method: Any, parameters: Mapping[str, Any]) -> list[Variant]:
+    """Give every combination of the values that are listed.
+
+    A list stands for several values where the setting itself is no list; where it is one, a list
+    of lists does.
+
+    Args:
+        method: A method's name, or one for each role as ``{input:, output:}``.
+        parameters: The settings; under ``input:`` and ``output:`` those of one role.
+
+    Raises:
+        ValueError: If a list of values is empty; all such lists are named.
+    """
+    places: list[tuple[tuple[str, ...], list[Any]]] = []
+    for key, value in parameters.items():
+        if key in ROLES and isinstance(value, Mapping):
+            places += [((key, k), _values(kinds(method, key), k, v)) for k, v in value.items()]
+        else:
+            places.append(((key,), _values(kinds(method), key, value)))
+    if empty := [".".join(map(str, place)) for place, values in places if not values]:
+        raise ValueError(f"{', '.join(empty)}: the list is empty; give one value or more")
+    bare: dict[str, Any] = {role: {} for role in ROLES if parameters.get(role) == {}}
+    found = []
+    for chosen in itertools.product(*(values for _, values in places)):
+        settings: dict[str, Any] = dict(bare)
+        words = []
+        for (place, values), value in zip(places, chosen, strict=True):
+            level = settings if len(place) == 1 else settings.setdefault(place[0], {})
+            level[place[-1]] = value
+            words.append(_word(place, value, values))
+        found.append(Variant(settings, " ".join(word for word in words if word)))
+    return found
+
+
+def kinds(method: Any, role: str | None = None) -> list[type[Method]]:
+    """Give the known methods that a name, or a name for each role, stands for.
+
+    Args:
+        method: As in a recipe.
+        role: Of which role; of both without it.
+    """
+    names = method if isinstance(method, Mapping) else dict.fromkeys(ROLES, method)
+    asked = [names.get(role)] if role else list(dict.fromkeys(names.values()))
+    return [METHODS[str(name)] for name in asked if str(name) in METHODS]
+
+
+def _values(kinds: Sequence[type[Method]], key: str, value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        return [value]
+    fields = [kind.model_fields[key].annotation for kind in kinds if key in kind.model_fields]
+    if any(_takes_list(field) for field in fields):
+        return value if value and all(isinstance(part, list) for part in value) else [value]
+    return value
+
+
+def _takes_list(annotation: Any) -> bool:
+    origin = get_origin(annotation)
+    if origin in {Union, types.UnionType}:
+        return any(_takes_list(part) for part in get_args(annotation))
+    if origin is None and get_args(annotation):
+        return _takes_list(get_args(annotation)[0])
+    return annotation is Any or (origin or annotation) in LIST
+
+
+def _word(place: tuple[str, ...], value: Any, values: list[Any]) -> str:
+    """Say a setting in a label; what has no short form is numbered, if it is one of several."""
+    if isinstance(value, bool) or value is None:
+        shown = {True: "true", False: "false", None: "none"}[value]
+    elif isinstance(value, int | float):
+        shown = f"{value:g}" if isinstance(value, float) else str(value)
+    elif isinstance(value, str) and len(value) <= 24:
+        shown = value
+    elif len(values) == 1:
+        return ""
+    else:
+        shown = f"#{values.index(value) + 1}"
+    return f"{'.'.join(place)}={shown}"
+
+
+def with_texts(said: Mapping[str, Any], files: Sequence[str]) -> dict[str, Any]:
+    """Give training texts to every method that learns from text and names none of its own.
+
+    Args:
+        said: ``method`` and ``parameters`` (and ``per_kind``), as in a recipe.
+        files: The texts.
+    """
+    changed = dict(said)
+    parameters = dict(said.get("parameters") or {})
+    own = [parameters, *(parameters.get(role) or {} for role in ROLES)]
+    method = said.get("method")
+    if files and not any(TEXT in part for part in own if isinstance(part, Mapping)):
+        if isinstance(method, Mapping):
+            for role in ROLES:
+                inner = parameters.get(role) or {}
+                for value in _texts(kinds(method, role), files):
+                    parameters[role] = {**inner, TEXT: value}
+        else:
+            for value in _texts(kinds(method), files):
+                parameters[TEXT] = value
+    if isinstance(parts := parameters.get("of"), list):  # of a mix
+        parameters["of"] = [_part(part, files) for part in parts]
+    if parameters:
+        changed["parameters"] = parameters
+    if isinstance(by_kind := said.get("per_kind"), Mapping):
+        changed["per_kind"] = {kind: _part(part, files) for kind, part in by_kind.items()}
+    return changed
+
+
+def _part(said: Any, files: Sequence[str]) -> Any:
+    """Do the same for a method within another's settings; a name alone may stay one."""
+    if not isinstance(said, str | Mapping):
+        return said
+    given = {"method": said} if isinstance(said, str) else dict(said)
+    changed = with_texts(given, files)
+    return said if changed == given else changed
+
+
+def _texts(kinds: Sequence[type[Method]], files: Sequence[str]) -> Iterator[Any]:
+    for kind in kinds:
+        if TEXT in kind.model_fields:
+            several = _takes_list(kind.model_fields[TEXT].annotation)
+            yield list(files) if several else files[0]
