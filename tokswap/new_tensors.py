@@ -74,7 +74,23 @@ def _draft_replacements(pair: Pair, plan: Plan, hashes: dict[str, str]) -> dict[
 def _new_tensor(
     pair: Pair, plan: Plan, tensor: VocabTensor, dtype: str | None, hashes: dict[str, str]
 ) -> "Iterator[Tensor]":
+    """Compute a tensor, and note its hash."""
+    return _hashed(tensor.name, new_blocks(pair, plan, tensor, dtype), hashes)
+
+
+def new_blocks(
+    pair: Pair, plan: Plan, tensor: VocabTensor, dtype: str | None = None
+) -> "Iterator[Tensor]":
     """Compute a tensor; one whose entries are not its rows comes in one piece.
+
+    Args:
+        pair: The base and the donor.
+        plan: Where the new rows come from.
+        tensor: One of the base's vocabulary tensors.
+        dtype: Name of the type to give it; the one that it has without it.
+
+    Yields:
+        The tensor, some of its rows at a time, as it is stored.
 
     Raises:
         OutputError: If the type that was asked for cannot hold its numbers.
@@ -87,7 +103,7 @@ def _new_tensor(
     new = getattr(torch, dtype) if dtype else table.dtype
     # Combined in the wider type, so that nothing is rounded twice.
     table = table.to(torch.promote_types(table.dtype, new))
-    left, start, made = new_rows_of(tensor, plan), 0, list["Tensor"]()
+    left, start = new_rows_of(tensor, plan), 0
     kinds = plan.kind[:left]
 
     def blocks() -> "Iterator[Tensor]":
@@ -104,8 +120,9 @@ def _new_tensor(
             yield block
 
     if tensor.axis:
-        made.append(torch.cat(list(blocks())).movedim(0, tensor.axis).contiguous())
-    yield from _hashed(tensor.name, made or blocks(), hashes)
+        yield torch.cat(list(blocks())).movedim(0, tensor.axis).contiguous()
+    else:
+        yield from blocks()
 
 
 def _hashed(name: str, blocks: "Iterable[Tensor]", hashes: dict[str, str]) -> "Iterator[Tensor]":

@@ -53,7 +53,7 @@ def write_folder(
     write_weights(
         folder, pair.base, replacements(pair, plan, recipe, hashes), drop=pair.layout.dropped
     )
-    beside = _with_sizes(beside or look_beside(pair, recipe), pair, plan)
+    beside = with_sizes(beside or look_beside(pair, recipe), pair, plan)
     tokenizer = tokenizer or settle(pair)
     write_tokenizer(folder, tokenizer_files(pair.donor.files), tokenizer.settings)
     hashes |= write_chat(folder, pair, recipe, beside)
@@ -67,7 +67,7 @@ def write_folder(
     return hashes, list(beside.notes)
 
 
-def _with_sizes(beside: Beside, pair: Pair, plan: Plan) -> Beside:
+def with_sizes(beside: Beside, pair: Pair, plan: Plan) -> Beside:
     """Set what of config.json depends on the tensors: further sizes, and what is plain now."""
     config = copy.deepcopy(beside.settings["config.json"] or {})
     notes = set_sizes(config, pair.base.config, pair, plan)

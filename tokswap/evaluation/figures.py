@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tokswap.evaluation.reading import Reading
+
 
 @dataclass(frozen=True)
 class TextScore:
@@ -88,11 +90,11 @@ class Count:
         """Nats / ln 2 / bytes, for one byte or more."""
         return self.nats / math.log(2) / self.bytes
 
-    def add(self, targets: Sequence[int], nats: float, unk_id: int | None) -> None:
+    def add(self, nats: float, tokens: int, unknown: int) -> None:
         """Count the targets of a window, which cost so many nats together."""
         self.nats += nats
-        self.tokens += len(targets)
-        self.unknown += 0 if unk_id is None else targets.count(unk_id)
+        self.tokens += tokens
+        self.unknown += unknown
 
     def __add__(self, other: "Count") -> "Count":
         return Count(
@@ -103,31 +105,65 @@ class Count:
         )
 
 
-class GroupCounts:
-    """The running sums of G groups of tokens."""
+class Tally:
+    """How often each of the pieces of a reading was scored, and what they cost together.
 
-    def __init__(self, names: Sequence[str], group_of: Tensor, token_bytes: Tensor) -> None:
-        self._names = names
-        self._of = group_of.long().cpu()
-        self._token_bytes = token_bytes.long().cpu()
-        self._tokens = torch.zeros(len(names), dtype=torch.int64)
-        self._bytes = torch.zeros(len(names), dtype=torch.int64)
-        self._nats = torch.zeros(len(names), dtype=torch.float64)
+    Attributes:
+        reading: The V pieces.
+        times: (V,) int64.
+        nats: (V,) float64.
+    """
+
+    def __init__(self, reading: Reading) -> None:
+        self.reading = reading
+        self.times = torch.zeros(len(reading.ids), dtype=torch.int64)
+        self.nats = torch.zeros(len(reading.ids), dtype=torch.float64)
 
     def add(self, targets: Tensor, losses: Tensor) -> None:
-        """Count (B, n) tokens with their nats."""
-        groups = self._of[targets.flatten()]
-        self._tokens.index_add_(0, groups, torch.ones_like(groups))
-        self._bytes.index_add_(0, groups, self._token_bytes[targets.flatten()])
-        self._nats.index_add_(0, groups, losses.flatten())
+        """Count (B, n) pieces with their nats."""
+        numbers = targets.flatten()
+        self.times.index_add_(0, numbers, torch.ones_like(numbers))
+        self.nats.index_add_(0, numbers, losses.flatten())
 
-    def scores(self) -> dict[str, GroupScore]:
-        """Give the figures by name."""
+    def by_token(self, rows: int) -> tuple[Tensor, Tensor]:
+        """Add up the pieces of each token.
+
+        Args:
+            rows: How many tokens to tell of, at least those that were scored.
+
+        Returns:
+            How often each token was scored, (rows,) int64, and its nats, (rows,) float64.
+        """
+        there = self.times > 0
+        tokens = self.reading.token[there]
+        counts = torch.zeros(rows, dtype=torch.int64)
+        nats = torch.zeros(rows, dtype=torch.float64)
+        counts.index_add_(0, tokens, (self.times * self.reading.ends)[there])
+        nats.index_add_(0, tokens, self.nats[there])
+        return counts, nats
+
+    def groups(self, names: Sequence[str], group_of: Tensor) -> dict[str, GroupScore]:
+        """Give the figures of groups of tokens by name.
+
+        Args:
+            names: Names of the G groups.
+            group_of: (T,) integer, the group of each token.
+        """
+        reading = self.reading
+        assert reading.sizes is not None  # noqa: S101 - asked by the caller
+        there = self.times > 0
+        of = group_of.long().cpu()[reading.token[there]]
+
+        def summed(values: Tensor) -> list[Any]:
+            found: list[Any] = values.new_zeros(len(names)).index_add_(0, of, values).tolist()
+            return found
+
+        times = self.times[there]
         sums = zip(
-            self._names,
-            self._tokens.tolist(),
-            self._bytes.tolist(),
-            self._nats.tolist(),
+            names,
+            summed(times * reading.ends[there]),
+            summed(times * reading.sizes[there]),
+            summed(self.nats[there]),
             strict=True,
         )
         return {

@@ -24,6 +24,7 @@ class Losses:
     def __init__(self, model: torch.nn.Module, name: str) -> None:
         self._model = model
         self._name = name
+        self._ids: Tensor | None = None
         embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
         weight: Tensor = embedding.weight
         self._device = weight.device
@@ -33,6 +34,10 @@ class Losses:
         known = inspect.signature(model.forward).parameters
         self._keeps = "logits_to_keep" in known
         self._options = {"use_cache": False} if "use_cache" in known else {}
+
+    def reads(self, ids: Tensor) -> None:
+        """Let windows hold numbers that stand for these ids, (V,) int64, instead of ids."""
+        self._ids = ids
 
     def batch_size(self, inputs: int, targets: int, batch_tokens: int) -> int:
         """Tell how many windows of one shape go through the model together.
@@ -62,11 +67,15 @@ class Losses:
         Raises:
             EvaluationError: If the head has no row for a target, or a loss is not finite.
         """
-        inputs = torch.tensor([window.inputs for window in batch], device=self._device)
+        inputs = torch.tensor([window.inputs for window in batch])
         targets = torch.tensor([window.targets for window in batch])
+        if self._ids is not None:
+            inputs, targets = self._ids[inputs], self._ids[targets]
         asked = targets.shape[1]
         keep = {"logits_to_keep": asked} if self._keeps else {}
-        logits: Tensor = self._model(input_ids=inputs, **keep, **self._options).logits
+        logits: Tensor = self._model(
+            input_ids=inputs.to(self._device), **keep, **self._options
+        ).logits
         width = logits.shape[-1]
         if int(targets.max()) >= width:
             raise EvaluationError(

@@ -19,6 +19,7 @@ from tokswap.names import BUNDLED_FOLDER
 from tokswap.plan import PLAN_FILE, Plan
 from tokswap.progress import note
 from tokswap.vocabulary.align import Kind
+from tokswap.vocabulary.tokens import Vocabulary
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,29 +130,42 @@ def measure(
     note(f"load {checkpoint.name}")
     vocabulary = checkpoint.vocabulary
     model, tokenizer = load_for_scoring(local_folder(checkpoint), device=device, dtype=dtype)
-    lengths = torch.tensor(
-        [0 if n in vocabulary.special else len(s or b"") for n, s in enumerate(vocabulary.spelling)]
-    )
     return score_model(
         model,
         tokenizer,
         texts,
         name=checkpoint.name,
-        start_id=vocabulary.roles.get("bos", vocabulary.roles.get("eos")),
+        start_id=start_of(vocabulary),
         unk_id=vocabulary.roles.get("unk"),
         window=window,
         stride=stride,
         group_of=_groups(checkpoint, len(vocabulary)),
         group_names=GROUPS,
-        token_bytes=lengths,
+        token_bytes=lengths_of(vocabulary),
     )
+
+
+def start_of(vocabulary: Vocabulary) -> int | None:
+    """Tell what stands before each document: the beginning of text, or the end of the last one."""
+    return vocabulary.roles.get("bos", vocabulary.roles.get("eos"))
+
+
+def lengths_of(vocabulary: Vocabulary) -> "Tensor":
+    """Tell the bytes of each token, (T,) int64; special tokens stand for none."""
+    special = vocabulary.special
+    sizes = [0 if n in special else len(s or b"") for n, s in enumerate(vocabulary.spelling)]
+    return torch.tensor(sizes, dtype=torch.int64)
 
 
 def _groups(checkpoint: Checkpoint, size: int) -> "Tensor | None":
     """Tell shared (0) from new tokens (1) by the plan in the folder, where there is one."""
     if PLAN_FILE not in checkpoint.files.names:
         return None
-    kind = Plan.load(checkpoint.files.path(PLAN_FILE)).kind[:size]
+    return groups_of(Plan.load(checkpoint.files.path(PLAN_FILE)).kind[:size])
+
+
+def groups_of(kind: "Tensor") -> "Tensor":
+    """Tell which of ``GROUPS`` each token is in by its kind, (T,) int64."""
     return (kind == Kind.MISSING).to(torch.int64)
 
 

@@ -1,6 +1,7 @@
 """Bits per byte of a causal language model: one figure for models of any tokenizer."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from tokenizers import Tokenizer
@@ -8,14 +9,15 @@ from torch import Tensor
 
 from tokswap import progress
 from tokswap.errors import EvaluationError
-from tokswap.evaluation.figures import Count, GroupCounts, GroupScore, Score, TextScore, perplexity
+from tokswap.evaluation.figures import Count, GroupScore, Score, Tally, TextScore, perplexity
 from tokswap.evaluation.load import position_limit
 from tokswap.evaluation.losses import Losses
+from tokswap.evaluation.reading import Reading, plain_reading
 from tokswap.evaluation.streaming import stream_ids
 from tokswap.evaluation.texts import Text
 from tokswap.evaluation.windows import Window, batches, cut_windows
 
-__all__ = ["GroupScore", "Score", "TextScore", "score_model"]
+__all__ = ["GroupScore", "Score", "TextScore", "score_model", "tally_model"]
 
 BATCH_TOKENS = 16_384  # shown to the model at once; the logits usually set a lower bound
 
@@ -67,27 +69,80 @@ def score_model(  # noqa: PLR0913 - one measurement has that many settings
             tokenizer gives ids that the model has no rows for, the model cannot be run, or losses
             are not finite.
     """
+    if group_of is not None:
+        _check_groups(group_of, group_names, token_bytes)
+    rows = Losses(model, name).rows
+    rows = rows if token_bytes is None else min(rows, len(token_bytes))
+    score, tally = tally_model(
+        model,
+        tokenizer,
+        texts,
+        plain_reading(rows, unk_id, token_bytes),
+        name=name,
+        start_id=start_id,
+        window=window,
+        stride=stride,
+        batch_tokens=batch_tokens,
+    )
+    if group_of is None:
+        return score
+    return replace(score, groups=tally.groups(group_names, group_of))
+
+
+def tally_model(  # noqa: PLR0913 - as score_model
+    model: torch.nn.Module,
+    tokenizer: Tokenizer,
+    texts: Sequence[Text],
+    reading: Reading,
+    *,
+    name: str,
+    start_id: int | None,
+    window: int,
+    stride: int,
+    batch_tokens: int = BATCH_TOKENS,
+) -> tuple[Score, Tally]:
+    """Measure a model on texts, as :func:`score_model` does, and tell what each token costs.
+
+    Args:
+        model: A causal language model in evaluation mode.
+        tokenizer: What cuts the texts.
+        texts: What to measure on.
+        reading: What the model reads for the tokenizer's tokens. Window and stride are counted in
+            what is read; the score's tokens are the tokenizer's, each as costly as its pieces.
+        name: What the score and messages call the model.
+        start_id: What the model reads before each document, or None.
+        window: Tokens that the model sees at once.
+        stride: Tokens by which the window moves.
+        batch_tokens: Tokens shown to the model at once.
+
+    Returns:
+        The figures, without groups, and what they add up.
+
+    Raises:
+        EvaluationError: As :func:`score_model`.
+    """
     config = getattr(model, "config", None)
     limit = None if config is None else position_limit(config)
     check_window(limit, name, window, stride)
-    groups = _groups(group_of, group_names, token_bytes)
     losses = Losses(model, name)
-    rows = losses.rows if token_bytes is None else min(losses.rows, len(token_bytes))
-    if start_id is not None and not 0 <= start_id < rows:
+    if start_id is not None and not 0 <= start_id < losses.rows:
         raise EvaluationError(
-            f"start token {start_id} is none of the {rows} embedding rows of {name}; "
+            f"start token {start_id} is none of the {losses.rows} embedding rows of {name}; "
             "give the BOS or EOS id of its tokenizer"
         )
-    counts = [Count() for _ in texts]
+    # The start token has a number behind those of the pieces.
+    start = None if start_id is None else len(reading.ids)
+    losses.reads(torch.cat([reading.ids, torch.tensor([start_id or 0])]))
+    counts, tally = [Count() for _ in texts], Tally(reading)
 
     def windows(advance: Callable[[int], None]) -> Iterator[tuple[int, Window]]:
         for owner, (text, count) in enumerate(zip(texts, counts, strict=True)):
             for document in text.open():
                 ids = stream_ids(_counted(document, count, advance), tokenizer)
-                ids = _checked(ids, name, rows)
-                if start_id is None and token_bytes is not None:
-                    ids = _first_left_out(ids, count, token_bytes)
-                for cut in cut_windows(ids, start_id, window, stride):
+                pieces = _read(_checked(ids, name, reading.tokens), reading, count)
+                if start is None and reading.sizes is not None:
+                    pieces = _first_left_out(pieces, count, reading.sizes)
+                for cut in cut_windows(pieces, start, window, stride):
                     yield owner, cut
 
     def size(inputs: int, targets: int) -> int:
@@ -96,10 +151,12 @@ def score_model(  # noqa: PLR0913 - one measurement has that many settings
     with progress.bar(f"scoring {name}", _total_size(texts)) as advance:
         for batch in batches(windows(advance), size):
             nats = _run(losses, [cut for _, cut in batch], name)
-            for (owner, cut), row in zip(batch, nats.sum(dim=1).tolist(), strict=True):
-                counts[owner].add(cut.targets, row, unk_id)
-            if groups is not None:
-                groups.add(torch.tensor([cut.targets for _, cut in batch]), nats)
+            targets = torch.tensor([cut.targets for _, cut in batch])
+            tally.add(targets, nats)
+            sums = nats, reading.ends[targets], reading.unknown[targets]
+            rows = zip(*(values.sum(dim=1).tolist() for values in sums), strict=True)
+            for (owner, _), row in zip(batch, rows, strict=True):
+                counts[owner].add(*row)
 
     for text, count in zip(texts, counts, strict=True):
         if not count.tokens or count.bytes <= 0:
@@ -107,7 +164,7 @@ def score_model(  # noqa: PLR0913 - one measurement has that many settings
                 f"{text.name} gives {name} nothing to score; give a text with more in it"
             )
     total = sum(counts, start=Count())
-    return Score(
+    score = Score(
         model=name,
         bits_per_byte=total.bits_per_byte,
         token_perplexity=perplexity(total.nats, total.tokens),
@@ -123,8 +180,8 @@ def score_model(  # noqa: PLR0913 - one measurement has that many settings
             TextScore(text.name, count.bits_per_byte, count.tokens, count.bytes)
             for text, count in zip(texts, counts, strict=True)
         ),
-        groups=groups.scores() if groups is not None else {},
     )
+    return score, tally
 
 
 def check_window(limit: int | None, name: str, window: int, stride: int) -> None:
@@ -171,16 +228,16 @@ def _run(losses: Losses, batch: list[Window], name: str) -> Tensor:
         ) from error
 
 
-def _groups(
-    group_of: Tensor | None, names: Sequence[str], token_bytes: Tensor | None
-) -> GroupCounts | None:
-    if group_of is None:
-        return None
+def _check_groups(group_of: Tensor, names: Sequence[str], token_bytes: Tensor | None) -> None:
+    """Check that each token has a length and a group.
+
+    Raises:
+        ValueError: If one has none.
+    """
     if token_bytes is None or token_bytes.shape != group_of.shape:
         raise ValueError("group_of needs token_bytes of the same shape")
     if int(group_of.min()) < 0 or int(group_of.max()) >= len(names):
         raise ValueError(f"group_of holds indices outside of the {len(names)} group_names")
-    return GroupCounts(names, group_of, token_bytes)
 
 
 def _total_size(texts: Sequence[Text]) -> int:
@@ -208,13 +265,21 @@ def _checked(ids: Iterator[list[int]], name: str, rows: int) -> Iterator[list[in
         yield part
 
 
-def _first_left_out(
-    ids: Iterator[list[int]], count: Count, token_bytes: Tensor
-) -> Iterator[list[int]]:
-    """Take the bytes of a document's first token off, which nothing predicts."""
-    first = True
+def _read(ids: Iterator[list[int]], reading: Reading, count: Count) -> Iterator[list[int]]:
+    """Turn tokens into what is read for them; one for which nothing is, is counted at once."""
     for part in ids:
+        pieces, lost = reading.read(part)
+        count.unknown += lost
+        yield pieces
+
+
+def _first_left_out(
+    pieces: Iterator[list[int]], count: Count, sizes: Tensor
+) -> Iterator[list[int]]:
+    """Take the bytes of what is read first in a document off, which nothing predicts."""
+    first = True
+    for part in pieces:
         if first and part:
-            count.bytes -= int(token_bytes[part[0]])
+            count.bytes -= int(sizes[part[0]])
             first = False
         yield part
