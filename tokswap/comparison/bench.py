@@ -104,12 +104,14 @@ class Bench:
             raise self.donor_fault
         pair = checked(self._pair(recipe.record()), recipe)
         blocks = Blocks(memory=parse_size(recipe.memory) if recipe.memory else None)
-        with peak_memory() as peak:
+        with peak_memory(self.device) as peak:
             start = time.monotonic()
             plan = plan_for(pair, recipe, self.device, blocks)
             planned = time.monotonic()
         try:
-            cut = self.model.swapped(plan, self.texts, window=self.window, stride=self.stride)
+            cut = self.model.swapped(
+                plan, self.texts, window=self.window, stride=self.stride, name=run.label
+            )
         except OutputError as error:  # of rows that the base's type cannot hold: the method's fault
             raise EvaluationError(str(error)) from error
         return {

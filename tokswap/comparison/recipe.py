@@ -210,7 +210,7 @@ class Comparison(_Part):
 
     def record(self) -> dict[str, Any]:
         """What was asked for, JSON-ready: a comparison again, without ``out`` and ``memory``."""
-        return self.model_dump(mode="json", exclude={"out", "memory"}, exclude_none=True)
+        return self.model_dump(mode="json", exclude={"out", "memory"})
 
 
 def without_settings() -> list[str]:

@@ -52,12 +52,12 @@ def variants(method: Any, parameters: Mapping[str, Any]) -> list[Variant]:
     found = []
     for chosen in itertools.product(*(values for _, values in places)):
         settings: dict[str, Any] = dict(bare)
-        words = []
+        words: dict[str, str] = {}
         for (place, values), value in zip(places, chosen, strict=True):
             level = settings if len(place) == 1 else settings.setdefault(place[0], {})
             level[place[-1]] = value
-            words.append(_word(place, value, values))
-        found.append(Variant(settings, " ".join(word for word in words if word)))
+            words[".".join(place)] = _word(value, values)
+        found.append(Variant(settings, _label(words)))
     return found
 
 
@@ -91,19 +91,27 @@ def _takes_list(annotation: Any) -> bool:
     return annotation is Any or (origin or annotation) in LIST
 
 
-def _word(place: tuple[str, ...], value: Any, values: list[Any]) -> str:
-    """Say a setting in a label; what has no short form is numbered, if it is one of several."""
+def _word(value: Any, values: list[Any]) -> str:
+    """Say a value in a label; what has no short form is numbered, if it is one of several."""
     if isinstance(value, bool) or value is None:
-        shown = {True: "true", False: "false", None: "none"}[value]
-    elif isinstance(value, int | float):
-        shown = f"{value:g}" if isinstance(value, float) else str(value)
-    elif isinstance(value, str) and len(value) <= 24:
-        shown = value
-    elif len(values) == 1:
-        return ""
-    else:
-        shown = f"#{values.index(value) + 1}"
-    return f"{'.'.join(place)}={shown}"
+        return {True: "true", False: "false", None: "none"}[value]
+    if isinstance(value, int | float):
+        return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, str) and len(value) <= 24:
+        return value
+    return "" if len(values) == 1 else f"#{values.index(value) + 1}"
+
+
+def _label(words: Mapping[str, str]) -> str:
+    """Say settings: ``k=8``, ``output.k=8``, and ``k=8/16`` for 8 as input and 16 as output."""
+    found: dict[str, str] = {}
+    for place, word in words.items():
+        role, dot, key = place.partition(".")
+        if not dot or not all(words.get(f"{role}.{key}") for role in ROLES):
+            found[place] = word
+        elif role == ROLES[0]:
+            found[key] = "/".join(words[f"{role}.{key}"] for role in ROLES)
+    return " ".join(f"{place}={word}" for place, word in found.items() if word)
 
 
 def with_texts(said: Mapping[str, Any], files: Sequence[str]) -> dict[str, Any]:

@@ -20,7 +20,9 @@ LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = "osD^vP"
 DRAWN = len(LINES)
 """Methods whose tokens are drawn by frequency; more lines than these cannot be told apart."""
-LONGEST = 34
+TALL = 6.5
+"""Inches from which on the panel of frequencies does not grow any more."""
+LONGEST = 48
 """Letters of a label that are drawn."""
 
 
@@ -55,6 +57,9 @@ def draw(compared: "Compared") -> bytes | None:
         _bars(axes[0], compared)
         if by_frequency:
             _frequency(axes[1], compared)
+            if height > TALL:  # it need not grow with the methods
+                axes[1].set_box_aspect(0.8)
+                axes[1].set_anchor("N")
         text = ", ".join(compared.about["text"])
         title = f"{compared.asked.base_model} with the vocabulary of {compared.asked.donor}, {text}"
         figure.suptitle(_plain(_short(title, 110)), fontsize=11)
@@ -86,7 +91,7 @@ def _bars(axes: "Axes", compared: "Compared") -> None:
     axes.axvline(own, color="black", linestyle=":", label=f"{OWN}: {own:.3f}")
     axes.axvline(floor, color="black", linestyle="--", label=f"{FLOOR}: {floor:.3f}")
     axes.set_yticks(places, [_plain(_short(result.label, LONGEST)) for result in results])
-    axes.invert_yaxis()
+    axes.set_ylim(len(results) - 0.4, -0.6)  # the best above
     axes.set_xlim(0, 1.1 * max(widest, own, floor))
     axes.set_xlabel("bits per byte (the less, the better)")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=8, frameon=False)
@@ -94,7 +99,7 @@ def _bars(axes: "Axes", compared: "Compared") -> None:
 
 
 def _frequency(axes: "Axes", compared: "Compared") -> None:
-    some = [result for result in compared.results if result.figures["frequency"]][:DRAWN]
+    some = _some([result for result in compared.results if result.figures["frequency"]])
     for result, colour, marker in zip(some, LINES, MARKERS, strict=False):
         _line(axes, result.figures["frequency"], result, colour, marker)
     _line(axes, compared.floor.get("frequency") or [], None, "black", "")
@@ -102,13 +107,20 @@ def _frequency(axes: "Axes", compared: "Compared") -> None:
     bins = sorted({(b["from"], b["to"]) for result in some for b in result.figures["frequency"]})
     axes.set_xticks([_middle(*b) for b in bins], [_range(*b) for b in bins], rotation=45)
     axes.minorticks_off()
-    axes.set_ylim(bottom=0)
     axes.set_xlabel("how often a new token stands in the text")
     axes.set_ylabel("bits per byte of these tokens")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=8, frameon=False)
     axes.grid(axis="y", color="0.9")
     axes.set_axisbelow(True)
     _bare(axes)
+
+
+def _some(results: Sequence["Result"]) -> list["Result"]:
+    """Choose whose tokens are drawn: the best of each method, then others, the best first."""
+    firsts = {result.method: result for result in reversed(results)}
+    chosen = [result for result in results if firsts[result.method] is result]
+    chosen += [result for result in results if firsts[result.method] is not result]
+    return sorted(chosen[:DRAWN], key=results.index)
 
 
 def _line(
