@@ -49,6 +49,14 @@ def test_a_tied_base_has_one_table() -> None:
     assert list(hold_out(**PAIR, **SMALL).roles) == ["input"]
 
 
+def test_only_roles_that_the_donor_fills_are_held_out() -> None:
+    said = {"method": {"input": "pieces", "output": "omp"}, "held_out": 32}
+    parameters = {"output": {"k": 4}}
+    assert list(hold_out(**UNTIED, **said, parameters=parameters).roles) == ["output"]
+    with pytest.raises(MethodError, match=r"\(tied\), which pieces in, omp out fills without"):
+        hold_out(**PAIR, **said, parameters=parameters)
+
+
 def test_tokens_are_listed_with_their_figures_the_best_first(untied: HeldOut) -> None:
     said = untied.to_dict()
     assert said == json.loads(json.dumps(said))

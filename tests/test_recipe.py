@@ -154,7 +154,7 @@ def test_an_unknown_method_is_named_with_its_like() -> None:
     assert faults({**PAIR, "method": "opm"}) == [
         f"method: 'opm' is unknown; did you mean 'omp'? (known: {', '.join(METHODS)})"
     ]
-    assert "given 3" in faults({**PAIR, "method": 3})[0]
+    assert "give the name of a method" in faults({**PAIR, "method": 3})[0]
 
 
 def test_settings_of_another_method_are_unknown() -> None:

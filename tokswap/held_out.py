@@ -90,7 +90,7 @@ class HeldOut:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form: the summary with the figures of every token."""
         said = self.recipe.record()
-        names = ("base_model", "donor", "method", "parameters", "seed")
+        names = ("base_model", "donor", "method", "parameters", "per_kind", "seed")
         roles = self.summary()
         for role in self.roles:
             roles[role]["tokens"] = self.tokens(role)
@@ -128,7 +128,7 @@ def hold_out_each(recipes: Sequence[Recipe]) -> list[HeldOut]:
         if not recipe.needs_donor:
             others = ", ".join(needing_donor())
             raise MethodError(
-                f"{recipe.method} reads no donor's weights, so anchors tell nothing of its rows; "
+                f"{recipe.label} reads no donor's weights, so anchors tell nothing of its rows; "
                 f"choose a method that does: {others}"
             )
         if not recipe.held_out:
@@ -161,7 +161,14 @@ def check(pair: Pair, recipe: Recipe, tables: "Tables", device: str | None = Non
     from tokswap.evaluation.measure import pick_device
     from tokswap.reconstruction import reconstruct
 
-    roles: tuple[Role, ...] = ("input",) if tables.tied else ("input", "output")
+    tables_of: tuple[Role, ...] = ("input",) if tables.tied else ("input", "output")
+    roles = [role for role in tables_of if recipe.methods[role].needs_donor]
+    if not roles:
+        raise MethodError(
+            f"the head of {pair.base.name!r} is its embedding (tied), which {recipe.label} fills "
+            "without the donor's weights, so anchors tell nothing of its rows; choose a method "
+            "that reads them for the input role"
+        )
     found = {
         role: reconstruct(
             pair.alignment,

@@ -101,14 +101,15 @@ class Inspection:
         }
 
 
-def inspect(
+def inspect(  # noqa: PLR0913 - a recipe's keys, as far as they matter to one row
     base_model: str | None = None,
     donor: str | None = None,
     *,
     token: str | None = None,
     plan: str | Path | None = None,
-    method: str = DEFAULT,
+    method: str | Mapping[Role, str] = DEFAULT,
     parameters: Mapping[str, Any] | None = None,
+    per_kind: Mapping[str, Any] | None = None,
     tokenizer: Mapping[str, Any] | None = None,
     text: str | Path | None = None,
 ) -> Inspection:
@@ -122,6 +123,7 @@ def inspect(
             solved anew by the method.
         method: The method to explain the token by, where there is no plan.
         parameters: Its settings.
+        per_kind: Other methods for some kinds of tokens, as in a recipe.
         tokenizer: What to change about the adopted vocabulary, as in a recipe.
         text: A text file to count tokens on; the bundled sample without it.
 
@@ -144,8 +146,8 @@ def inspect(
         known = "the plan does not name them" if loaded else "give a plan that does"
         raise NameUnknownError(f"no {' and no '.join(lacking)} was given; name both, or {known}")
     names = {"base_model": base_model, "donor": donor, "method": method}
-    settings = {"parameters": dict(parameters or {}), "tokenizer": dict(tokenizer or {})}
-    recipe = make_recipe(names | settings)
+    settings = {"parameters": parameters, "per_kind": per_kind, "tokenizer": tokenizer}
+    recipe = make_recipe(names | {key: dict(said or {}) for key, said in settings.items()})
     base, new, _ = open_models(recipe)
     # Tokens beyond the rows that a model has are not there, whatever its tokenizer says.
     said = base.vocab_size if "config.json" in base.files.names else None
@@ -228,7 +230,7 @@ def _plan_of_one(recipe: Recipe, alignment: Alignment, number: int) -> "Plan":
 
     def no_weights(_role: Role) -> "Tensor":
         raise CheckpointError(
-            f"{alignment.base.name!r} is a bare tokenizer, and {recipe.method} reads the base's "
+            f"{alignment.base.name!r} is a bare tokenizer, and {recipe.label} reads the base's "
             "weights; give a model, or choose a method that needs none, such as pieces"
         )
 

@@ -95,7 +95,7 @@ def check_weights(donor: Checkpoint, recipe: Recipe) -> None:
     if not donor.has_weights and not donor.other_weights:
         others = ", ".join(needing_donor(needed=False))
         raise MethodError(
-            f"{recipe.method} reads the donor's weights and {donor.name!r} has none; give a model, "
+            f"{recipe.label} reads the donor's weights and {donor.name!r} has none; give a model, "
             f"or choose a method that needs only its tokenizer: {others}"
         )
 

@@ -293,9 +293,10 @@ def plan_for(pair: Pair, recipe: Recipe, device: str = "cpu", blocks: Blocks | N
 
 
 def default_out(recipe: Recipe) -> str:
-    """Name an output folder from both models and the method."""
+    """Name an output folder from both models and the methods."""
     base, donor = resolve(recipe.base_model), resolve(recipe.donor)
-    return f"{base.short}-{donor.short}-{recipe.method}"
+    methods = "-".join(dict.fromkeys(recipe.filling.names.values()))
+    return f"{base.short}-{donor.short}-{methods}{'-per-kind' * bool(recipe.per_kind)}"
 
 
 T = TypeVar("T")

@@ -12,6 +12,7 @@ from torch import Tensor
 from tokswap.blocks import Blocks
 from tokswap.errors import MethodError
 from tokswap.methods import Method, Problem, Role, Side, WithAverages
+from tokswap.methods.answer import Answer
 from tokswap.plan import Plan, RolePlan
 from tokswap.solvers.sparse import SparseRows
 from tokswap.vocabulary.align import Alignment, Kind
@@ -130,7 +131,7 @@ def alike(methods: Mapping[Role, Method], *, donor_tied: bool) -> bool:
     return method == methods["output"] and not reads_apart
 
 
-Filled = SparseRows | WithAverages | Tensor | None
+Filled = SparseRows | WithAverages | Tensor | Answer | None
 """A method's answer; None where nothing was asked."""
 
 
@@ -143,9 +144,9 @@ def _role_plan(
 ) -> RolePlan:
     rows = alignment.rows
     averages = SparseRows.mean_of(alignment.used_base_ids.tolist(), alignment.base_rows)
-    if isinstance(filled, WithAverages):
-        averages = SparseRows.concatenate([averages, filled.averages])
-        filled = filled.weights
+    answer = None if filled is None else Answer.of(filled, alignment.base_rows)
+    if answer is not None:
+        averages = SparseRows.concatenate([averages, answer.averages])
     columns = alignment.base_rows + len(averages)
 
     source = alignment.source.copy()
@@ -161,18 +162,13 @@ def _role_plan(
     weights = weights.combine(said.scatter(overridden, rows), 1, 1)
 
     ids = torch.tensor(missing, dtype=torch.int64)
-    if isinstance(filled, SparseRows):
-        filled = filled.map_columns(torch.arange(filled.columns), columns)
-        return RolePlan(weights.combine(filled.scatter(ids, rows), 1, 1), averages, *_no_rows())
-    if filled is None:
-        return RolePlan(weights, averages, *_no_rows())
-    if not bool(torch.isfinite(filled).all()):
+    if answer is None:
+        return RolePlan(weights, averages, ids, torch.empty(0, 0))
+    if not bool(torch.isfinite(answer.rows).all()):
         raise MethodError(
             f"the {role} rows of {alignment.base.name!r} give rows that are not finite; "
             "its table holds infinities or is damaged"
         )
-    return RolePlan(weights, averages, ids, filled.float().cpu())
-
-
-def _no_rows() -> tuple[Tensor, Tensor]:
-    return torch.empty(0, dtype=torch.int64), torch.empty(0, 0)
+    solved = answer.weights.map_columns(torch.arange(answer.weights.columns), columns)
+    weights = weights.combine(solved.scatter(ids, rows), 1, 1)
+    return RolePlan(weights, averages, ids[answer.places], answer.rows)

@@ -10,22 +10,18 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from tokswap.errors import RecipeError
+from tokswap.filling import Filling, MethodNames, check_kinds, filling_faults
 from tokswap.memory import parse_size
-from tokswap.methods import DEFAULT, METHODS, Method, Role
+from tokswap.methods import DEFAULT, Method, Role
+from tokswap.methods.asked import fault_line
+from tokswap.methods.by_kind import ByKind
 from tokswap.names import near
 from tokswap.vocabulary.functions import FUNCTIONS, with_tokens
+from tokswap.vocabulary.kinds import KINDS
 from tokswap.yaml_text import read_mapping, with_setting
 
 HELD_OUT = 256
 """Anchors that are held out without another word."""
-
-PLAIN_WORDS = {
-    "missing": "is missing",
-    "string_too_short": "is empty",
-    "model_type": "give a mapping of settings, or false",
-    "string_pattern_mismatch": "give auto, cpu, cuda, cuda:N or mps",
-}
-"""What some of pydantic's faults are called here, by their types."""
 
 
 class _Part(BaseModel):
@@ -170,10 +166,18 @@ class Recipe(_Part):
 
     base_model: str = Field(min_length=1, description="the model whose body is kept")
     donor: str = Field(min_length=1, description="the model or tokenizer to adopt")
-    method: str = Field(default=DEFAULT, description="how missing rows are filled")
+    method: MethodNames = Field(
+        default=DEFAULT,
+        description="how missing rows are filled: a method, or `{input: METHOD, output: METHOD}`",
+    )
     parameters: dict[str, Any] = Field(
         default_factory=dict,
         description="the method's settings; under `input:` and `output:` those of one role",
+    )
+    per_kind: Annotated[dict[str, Filling], BeforeValidator(check_kinds)] = Field(
+        default_factory=dict,
+        description="other methods for some kinds of tokens, as `digits: pieces` or `{method:, "
+        f"parameters:}}`; the first kind that fits counts: {', '.join(KINDS)}",
     )
     dtype: Literal["float64", "float32", "float16", "bfloat16"] | None = Field(
         default=None,
@@ -227,22 +231,32 @@ class Recipe(_Part):
         return self
 
     @property
+    def filling(self) -> Filling:
+        """What fills the rows of all tokens for whose kind nothing else is said."""
+        return Filling(method=self.method, parameters=self.parameters)
+
+    @property
     def methods(self) -> dict[Role, Method]:
         """The method of each role, with its settings."""
-        kind = METHODS[self.method]
-        return {role: kind(**settings) for role, settings in self._settings().items()}
+        methods = self.filling.methods
+        if not self.per_kind:
+            return methods
+        parts = {kind: part.methods for kind, part in self.per_kind.items()}
+        return {
+            role: ByKind(rest=method, kinds={kind: part[role] for kind, part in parts.items()})
+            for role, method in methods.items()
+        }
+
+    @property
+    def label(self) -> str:
+        """What to call the methods: ``omp``, ``pieces in, omp out; digits by mean``."""
+        kinds = [f"{kind} by {part.label}" for kind, part in self.per_kind.items()]
+        return "; ".join([self.filling.label, *kinds])
 
     @property
     def needs_donor(self) -> bool:
         """Whether the donor's weights are read in any role."""
         return any(method.needs_donor for method in self.methods.values())
-
-    def _settings(self) -> dict[Role, dict[str, Any]]:
-        common = {k: v for k, v in self.parameters.items() if k not in {"input", "output"}}
-        return {
-            "input": common | dict(self.parameters.get("input") or {}),
-            "output": common | dict(self.parameters.get("output") or {}),
-        }
 
     def record(self) -> dict[str, Any]:
         """Everything that decides the bytes of the result, JSON-ready.
@@ -253,10 +267,9 @@ class Recipe(_Part):
         """
         said = self.model_dump(mode="json", exclude={"out", "parameters", "memory"})
         said["eval"] = said["eval"] or False  # None would mean the default
-        settings = {role: method.model_dump(mode="json") for role, method in self.methods.items()}
-        if settings["input"] == settings["output"]:
-            return said | {"parameters": settings["input"]}
-        return said | {"parameters": settings}
+        for kind, part in self.per_kind.items():
+            said["per_kind"][kind]["parameters"] = part.settled()
+        return said | {"parameters": self.filling.settled()}
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -296,7 +309,9 @@ def make_recipe(
         recipe = Recipe(**said)
     except ValidationError as error:
         # What has no place is the method's, which is in `faults` already, place by place.
-        faults = [_line(entry) for entry in error.errors() if entry["loc"]] + faults
+        faults = [
+            fault_line(entry, list(Recipe.model_fields)) for entry in error.errors() if entry["loc"]
+        ] + faults
     except TypeError as error:  # keys that are no strings
         faults = [f"keys must be strings ({error})", *faults]
     if recipe is None or faults:
@@ -316,43 +331,11 @@ def with_tensors(recipe: Recipe, keep: Sequence[str] | None, drop: Sequence[str]
 
 
 def _method_faults(said: Mapping[str, Any]) -> list[str]:
-    """Check the method and its settings for each role, apart from the rest of the recipe."""
-    name = said.get("method", DEFAULT)
-    if not isinstance(name, str):
-        return []  # the recipe's own validation says so
-    if name not in METHODS:
-        return [
-            f"method: {name!r} is unknown{near(name, list(METHODS))} (known: {', '.join(METHODS)})"
-        ]
-    parameters = said.get("parameters", {})
-    if not isinstance(parameters, dict):
-        return []
-    faults = []
-    common = {key: value for key, value in parameters.items() if key not in {"input", "output"}}
-    for role in (None, "input", "output"):
-        own = common if role is None else parameters.get(role, {})
-        if not isinstance(own, dict):
-            faults.append(f"parameters.{role}: give settings as `key: value`")
-            continue
-        try:
-            METHODS[name](**{str(key): value for key, value in own.items()})
-        except ValidationError as error:
-            place = "parameters." if role is None else f"parameters.{role}."
-            faults += [place + _line(entry) for entry in error.errors()]
+    """Check the methods and their settings apart from the rest of the recipe."""
+    faults = filling_faults(said)
+    kinds = said.get("per_kind")
+    for kind, part in (kinds if isinstance(kinds, dict) else {}).items():
+        of_kind = {"method": part} if isinstance(part, str) else part
+        if isinstance(of_kind, dict):
+            faults += filling_faults(of_kind, f"per_kind.{kind}.")
     return faults
-
-
-def _line(entry: Any) -> str:
-    place = ".".join(str(part) for part in entry["loc"])
-    message = str(entry["msg"]).removeprefix("Value error, ")
-    if entry["type"] == "extra_forbidden":
-        message = "unknown key"
-        known = list(Recipe.model_fields)
-        message += near(place, known) if len(entry["loc"]) == 1 else ""
-    elif entry["type"] in PLAIN_WORDS:
-        message = PLAIN_WORDS[entry["type"]]
-        if entry["type"] != "missing":
-            message += f", given {entry['input']!r}"
-    elif entry["type"] != "value_error":
-        message += f", given {entry['input']!r}"
-    return f"{place}: {message}"

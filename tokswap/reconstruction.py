@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tokswap.blocks import Blocks
 from tokswap.errors import MethodError
-from tokswap.methods import Method, Problem, Role, WithAverages
+from tokswap.methods import Answer, Method, Problem, Role
 from tokswap.methods.anchors import fit_anchors
 from tokswap.planning import Tables
 from tokswap.solvers.likeness import likeness
@@ -129,7 +129,7 @@ def reconstruct(
         reduced = without(alignment, chosen)
         problem = tables.problem(role, reduced, chosen, seed=seed, device=device, blocks=blocks)
         problem = replace(problem, purpose="rows held out")
-        answer = method.fill(problem)
+        answer = Answer.of(method.fill(problem), reduced.base_rows)
         source = alignment.source
         in_base = [source[ids].tolist() for ids in (chosen, left, others)]
         figures["base"].append(_figures(_rows_in_base(answer, reduced, base), base, *in_base))
@@ -188,50 +188,38 @@ def _figures(
     return {name: likeness(rows, true, mean) for name, rows in guesses.items()}
 
 
-def _rows_in_base(
-    answer: SparseRows | WithAverages | Tensor, reduced: Reduced, table: Tensor
-) -> Tensor:
+def _rows_in_base(answer: Answer, reduced: Reduced, table: Tensor) -> Tensor:
     """The rows that a method gives, (n, D)."""
-    if isinstance(answer, Tensor):
-        return answer.float().cpu()
-    weights, own = _parts(answer)
-    averages = [_mean_of(reduced.used_base_ids.tolist(), len(table)), *own]
-    return _combine(weights, SparseRows.concatenate(averages), table)
+    averages = [_mean_of(reduced.used_base_ids.tolist(), len(table)), answer.averages]
+    made = _combine(answer.weights, SparseRows.concatenate(averages), table)
+    if len(answer.places):
+        made[answer.places] = answer.rows.to(made.dtype)
+    return made
 
 
-def _rows_in_donor(
-    answer: SparseRows | WithAverages | Tensor, reduced: Reduced, table: Tensor, left: list[int]
-) -> Tensor:
+def _rows_in_donor(answer: Answer, reduced: Reduced, table: Tensor, left: list[int]) -> Tensor:
     """The same weights on the donor's rows of the anchors, (n, E), and NaN where there are none.
 
     The mean of the base's rows has no counterpart but the mean of the anchors.
     """
-    if isinstance(answer, Tensor):
-        return torch.full((len(answer), table.shape[1]), torch.nan)
-    weights, own = _parts(answer)
+    weights, own = answer.weights, answer.averages
     shared = [int(n) for n in reduced.ids(Kind.SHARED) if n < len(table)]
     donor_of = torch.full((reduced.base_rows,), -1, dtype=torch.int64)
     for ids in (shared, left):  # anchors have the last word
         donor_of[torch.from_numpy(reduced.source[ids])] = torch.tensor(ids, dtype=torch.int64)
     has_none = donor_of < 0
     donor_of.clamp_(min=0)
-    mapped = [part.map_columns(donor_of, len(table)) for part in own]
-    below = SparseRows.concatenate([_mean_of(left, len(table)), *mapped])
-    averages = [part.between(row, row + 1) for part in own for row in range(len(part))]
+    mapped = own.map_columns(donor_of, len(table))
+    below = SparseRows.concatenate([_mean_of(left, len(table)), mapped])
+    averages = [own.between(row, row + 1) for row in range(len(own))]
     lacking = [False, *(bool(has_none[average.indices].any()) for average in averages)]
     columns = torch.cat([donor_of, len(table) + torch.arange(len(below))])
     made = _combine(weights.map_columns(columns, len(table) + len(below)), below, table)
     unknown = torch.cat([has_none, torch.tensor(lacking)])[weights.indices]
     rows = torch.repeat_interleave(weights.indptr.diff())
     made[rows[unknown]] = torch.nan
+    made[answer.places] = torch.nan
     return made
-
-
-def _parts(answer: SparseRows | WithAverages) -> tuple[SparseRows, list[SparseRows]]:
-    """Weights over the base's rows, their mean and the averages; and these averages."""
-    if isinstance(answer, WithAverages):
-        return answer.weights, [answer.averages]
-    return answer, []
 
 
 def _mean_of(ids: Sequence[int], columns: int) -> SparseRows:

@@ -15,9 +15,9 @@ FEW = ["pieces", {"method": "omp", "parameters": {"k": [2, 4]}}, "normal"]
 
 @pytest.fixture(scope="session")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two kilobytes, in which tokens stand once and several times."""
+    """A few lines, in which tokens stand once and several times."""
     path = tmp_path_factory.mktemp("text") / "short.txt"
-    raw = (BUNDLED_FOLDER / "sample.txt").read_bytes()[:2000]
+    raw = (BUNDLED_FOLDER / "sample.txt").read_bytes()[:1500]
     path.write_bytes(raw.decode("utf-8", errors="ignore").encode())
     return path
 

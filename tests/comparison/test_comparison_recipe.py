@@ -77,7 +77,7 @@ def test_the_readme_has_every_key() -> None:
 
 
 def test_without_a_word_all_methods_that_need_no_settings_are_compared() -> None:
-    assert labels({}) == without_settings()
+    assert [run.method for run in make_comparison(PAIR).runs] == without_settings()
     assert set(without_settings()) <= set(METHODS)
     for name in without_settings():
         METHODS[name]()
@@ -166,10 +166,13 @@ def test_training_texts_go_to_every_method_that_has_none(monkeypatch: pytest.Mon
     assert mixed["parameters"] == {"of": ["omp", {"method": "taught", "weight": 2}]}
 
 
+SWEPT = {"k": [1, 2], "center": True}
+
+
 def test_labels_tell_one_from_another() -> None:
     entries = ["omp", "omp", {"method": "pieces", "label": "omp"}]
     assert labels({"methods": entries}) == ["omp", "omp #2", "omp #3"]
-    assert labels({"methods": [{"method": "omp", "label": "A", "parameters": {"k": [1, 2]}}]}) == [
+    assert labels({"methods": [{"method": "omp", "label": "A", "parameters": SWEPT}]}) == [
         "A k=1",
         "A k=2",
     ]
@@ -265,7 +268,7 @@ def test_flags_stand_over_the_file() -> None:
 
 def test_a_sweep_is_put_into_the_methods() -> None:
     swept = with_sweep(with_sweep(PAIR, "omp.k=8,16"), "pieces.output.strategy=first,last")
-    assert [label for label in labels(swept) if " " in label] == [
+    assert [label for label in labels(swept) if "=" in label] == [
         "omp k=8",
         "omp k=16",
         "pieces output.strategy=first",
@@ -300,3 +303,30 @@ def test_a_sweep_is_put_into_the_methods() -> None:
 def test_a_sweep_that_makes_no_sense_is_refused(sweep: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         with_sweep({**PAIR, "methods": ["omp"]}, sweep)
+
+
+def test_mixes_are_told_apart_by_their_parts() -> None:
+    def mix(share: float) -> dict[str, Any]:
+        parts = [{"method": "omp", "weight": share}, {"method": "mean", "weight": 1 - share}]
+        return {"method": "mix", "parameters": {"of": parts}}
+
+    runs = make_comparison({**PAIR, "methods": [mix(0.25), mix(0.5)]}).runs
+    assert [run.label for run in runs] == ["0.25 omp + 0.75 mean", "0.5 omp + 0.5 mean"]
+    assert {run.method for run in runs} == {"mix"}
+
+
+def test_methods_may_differ_by_role_and_kind_and_what_draws_is_found_within() -> None:
+    entries = [
+        {"method": {"input": "pieces", "output": "omp"}, "parameters": {"output": {"k": [2, 4]}}},
+        {"method": "mean", "per_kind": {"digits": "normal"}},
+        {"method": "mix", "parameters": {"of": ["pieces", "normal"]}},
+        {"method": "mix", "parameters": {"of": ["pieces", "mean"]}},
+    ]
+    runs = make_comparison({**PAIR, "methods": entries}).runs
+    assert [(run.label, run.draws) for run in runs] == [
+        ("pieces in, omp out output.k=2", False),
+        ("pieces in, omp out output.k=4", False),
+        ("mean; digits by normal", True),
+        ("0.5 pieces + 0.5 normal", True),
+        ("0.5 pieces + 0.5 mean", False),
+    ]

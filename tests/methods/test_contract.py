@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -9,12 +10,16 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from tokswap.errors import MethodError
-from tokswap.methods import DEFAULT, METHODS, Method, Problem, Role, Sizes, WithAverages
+from tokswap.methods import DEFAULT, METHODS, Answer, Method, Problem, Role, Sizes, WithAverages
 from tokswap.planning import Tables, make_plan
 from tokswap.solvers.sparse import SparseRows
 from tokswap.vocabulary.align import Alignment
 
-SETTINGS = {"omp": {"k": 6}, "landmarks": {"count": 40}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "omp": {"k": 6},
+    "landmarks": {"count": 40},
+    "mix": {"of": [{"method": "omp", "parameters": {"k": 6}}, "pieces"]},
+}
 RANDOM = {"normal"}
 """Methods whose rows depend on which rows are asked for beside them."""
 
@@ -26,8 +31,13 @@ def method(name: str) -> Method:
     return METHODS[name](**SETTINGS.get(name, {}))
 
 
-def dense(answer: SparseRows | WithAverages | Tensor) -> Tensor:
+def dense(answer: SparseRows | WithAverages | Tensor | Answer) -> Tensor:
     """The answer as a matrix: weights (M, S + 1), or rows (M, D)."""
+    if isinstance(answer, Answer):
+        if len(answer.places):
+            assert len(answer.places) == len(answer)
+            return answer.rows
+        answer = WithAverages(answer.weights, answer.averages)
     if isinstance(answer, Tensor):
         return answer
     if isinstance(answer, WithAverages):
@@ -131,7 +141,7 @@ def test_tells_what_its_answer_takes(
     answer = method(name).fill(ask([int(number) for number in alignment.missing]))
     assert cost.dense == isinstance(answer, Tensor)
     assert not (cost.dense and cost.weights)
-    if isinstance(answer, WithAverages):
+    if isinstance(answer, WithAverages | Answer):
         held = len(answer.weights.indices) + len(answer.averages.indices)
         assert 0.8 * cost.weights <= held <= cost.weights
     elif not isinstance(answer, Tensor):

@@ -30,7 +30,7 @@ def print_preview(seen: "Preview") -> None:
     typer.echo(
         f"compute: {counts['base_size']:,} base rows → {counts['donor_size']:,} new rows: "
         f"{counts['shared']:,} shared, {counts['missing']:,} missing "
-        f"(by {seen.recipe.method}{f' with {settings}' * bool(settings)})"
+        f"(by {seen.recipe.label}{f' with {settings}' * bool(settings)})"
     )
     rows = [
         [

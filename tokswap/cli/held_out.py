@@ -120,7 +120,7 @@ def _print(found: "HeldOut", worst: int) -> None:
     for role, said in summary.items():
         folds = f", in {said['folds']} parts" if said["folds"] > 1 else ""
         rows = [
-            [f"{side}: {name.format(method=found.recipe.method)}", *_cells(said[side][key])]
+            [f"{side}: {name.format(method=found.recipe.label)}", *_cells(said[side][key])]
             for side in ("donor", "base")
             for key, name in NAMES.items()
             if said[side][key]

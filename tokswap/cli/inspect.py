@@ -58,6 +58,7 @@ def inspect_command(
         plan=plan,
         method=asked.method,
         parameters=asked.parameters,
+        per_kind=asked.model_dump()["per_kind"],
         tokenizer=asked.tokenizer.model_dump(),
         text=text,
     )

@@ -19,7 +19,7 @@ def methods_command(json_output: Json = False) -> None:
             "summary": kind.summary,
             "paper": kind.paper,
             "needs_donor_weights": kind().needs_donor,
-            "settings": {key: field.default for key, field in kind.model_fields.items()},
+            "settings": kind().model_dump(mode="json"),
         }
         for name, kind in METHODS.items()
     ]

@@ -200,7 +200,7 @@ def print_transplant(result: "Transplant") -> None:
     counts = result.record["counts"]
     typer.echo(
         f"{counts['base_size']:,} base rows → {counts['donor_size']:,} new rows: "
-        f"{counts['shared']:,} shared, {counts['missing']:,} missing (by {result.recipe.method}), "
+        f"{counts['shared']:,} shared, {counts['missing']:,} missing (by {result.recipe.label}), "
         f"{counts['special']} special matched, {counts['special_unmatched']} unmatched"
     )
     from tokswap.report.held_out import held_out_lines

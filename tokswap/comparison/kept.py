@@ -1,7 +1,7 @@
 """What an earlier run has measured is not measured again."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tokswap.comparison import identity
 from tokswap.comparison.bench import Bench
@@ -42,11 +42,27 @@ class Kept:
             "tensors": bench.asked.tensors.model_dump(mode="json"),
         }
 
-    def reference(self, name: str, measure: "Callable[[], CutScore]") -> dict[str, Any]:
-        """Give the figures of the base on its own cut, or of the segmentation floor."""
-        said: dict[str, Any] = {"what": name, **self._common}
-        said |= self._pair if name == "floor" else {}
-        key = identity.digest(said)
+    def key_of(self, what: Run | Literal["own", "floor"]) -> str:
+        """Hash everything that decides the figures of a run, the base's own cut or the floor."""
+        said = dict(self._common)
+        if what != "own":
+            said |= self._pair
+        if isinstance(what, str):
+            return identity.digest({**said, "what": what})
+        settings = settings_of(what)
+        said |= {"settings": settings, "files": identity.of_files(settings)}
+        return identity.digest({**said, "seed": what.recipe.seed})
+
+    def reference(
+        self, name: Literal["own", "floor"], measure: "Callable[[], CutScore]"
+    ) -> dict[str, Any]:
+        """Give the figures of the base on its own cut, or of the segmentation floor.
+
+        Args:
+            name: Which of both.
+            measure: Measures it, where no earlier run has kept it.
+        """
+        key = self.key_of(name)
         if (found := self._find(key)) is None:
             found = {"figures": figures_of(measure(), self._bench.pair.alignment)}
             self.store.put(key, name, found)
@@ -60,28 +76,23 @@ class Kept:
             called: What progress calls it.
             measure: Does it, where no earlier run has kept it.
         """
-        record = run.recipe.record()
-        settings = {
-            name: record[name] for name in ("method", "parameters", "per_kind") if record.get(name)
-        }
-        key = identity.digest(
-            {
-                **self._common,
-                **self._pair,
-                "settings": settings,
-                "seed": run.recipe.seed,
-                "files": identity.of_files(settings),
-            }
-        )
+        key = self.key_of(run)
         named = {"label": run.label, "method": run.method, "seed": run.recipe.seed}
         if (found := self._find(key)) is not None:
             note(f"{called}: from an earlier run")
             return {**found, **named, "earlier": True}
         note(called)
-        said = {**named, "settings": settings, **measure()}
+        said = {**named, "settings": settings_of(run), **measure()}
         several = run.draws and len(self._bench.asked.seed) > 1
         self.store.put(key, f"{run.label} seed={run.recipe.seed}" if several else run.label, said)
         return {**said, "earlier": False}
 
     def _find(self, key: str) -> dict[str, Any] | None:
         return None if self._fresh else self.store.find(key)
+
+
+def settings_of(run: Run) -> dict[str, Any]:
+    """Say how a run fills the rows, as in a recipe, with all defaults."""
+    record = run.recipe.record()
+    names = ("method", "parameters", "per_kind")
+    return {name: record[name] for name in names if record.get(name)}

@@ -162,11 +162,19 @@ class Comparison(_Part):
             place = f"methods.{number}" if len(entries) > 1 or self.methods else "methods"
             try:
                 for variant in variants(entry.method, entry.parameters):
-                    name = _name(entry)
-                    label = " ".join(filter(None, [entry.label or name, variant.label]))
-                    said = {"method": entry.method, "parameters": dict(variant.parameters)}
-                    said |= {"per_kind": entry.per_kind} if entry.per_kind else {}
-                    found.append((label, name, self._recipes(said)))
+                    recipes = self._recipes(
+                        {
+                            "method": entry.method,
+                            "parameters": dict(variant.parameters),
+                            "per_kind": entry.per_kind,
+                        }
+                    )
+                    name = recipes[0].label
+                    words = [_shown(recipes[0]), variant.label]
+                    if entry.label:
+                        words = [entry.label, variant.swept]
+                    label = " ".join(filter(None, words))
+                    found.append((label, name, recipes))
             except RecipeError as error:
                 lines = str(error).partition("is not valid:")[2].splitlines()
                 faults += [f"{place}.{line.strip()}" for line in lines if line.strip()]
@@ -241,18 +249,11 @@ def _draws(said: Any) -> bool:
     return isinstance(said, list | tuple) and any(_draws(part) for part in said)
 
 
-def _name(entry: Entry) -> str:
-    """Name the method of an entry: ``omp``, ``pieces in, omp out; digits by mean``."""
-    said = entry.method
-    if not isinstance(said, str):
-        names = {role: str(said.get(role)) for role in ("input", "output")}
-        same = names["input"] == names["output"]
-        said = names["input"] if same else f"{names['input']} in, {names['output']} out"
-    kinds = [
-        f"{kind} by {part.get('method') if isinstance(part, dict) else part}"
-        for kind, part in entry.per_kind.items()
-    ]
-    return "; ".join([said, *kinds])
+def _shown(recipe: Recipe) -> str:
+    """Say which methods a recipe asks for: of a mix its parts, for there may be several mixes."""
+    if recipe.label != "mix":
+        return recipe.label
+    return " / ".join(dict.fromkeys(str(method) for method in recipe.methods.values()))
 
 
 def _unlike(labels: Sequence[str]) -> list[str]:

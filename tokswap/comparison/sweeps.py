@@ -21,10 +21,12 @@ class Variant:
     Attributes:
         parameters: The settings, as a recipe's ``parameters``.
         label: What to call them: ``k=8``, ``output.k=8 center=false``.
+        swept: The same of those alone that are tried with several values.
     """
 
     parameters: Mapping[str, Any]
     label: str
+    swept: str
 
 
 def variants(method: Any, parameters: Mapping[str, Any]) -> list[Variant]:
@@ -53,11 +55,13 @@ def variants(method: Any, parameters: Mapping[str, Any]) -> list[Variant]:
     for chosen in itertools.product(*(values for _, values in places)):
         settings: dict[str, Any] = dict(bare)
         words: dict[str, str] = {}
+        swept: dict[str, str] = {}
         for (place, values), value in zip(places, chosen, strict=True):
             level = settings if len(place) == 1 else settings.setdefault(place[0], {})
             level[place[-1]] = value
-            words[".".join(place)] = _word(value, values)
-        found.append(Variant(settings, _label(words)))
+            words[".".join(place)] = word = _word(value, values)
+            swept |= {".".join(place): word} if len(values) > 1 else {}
+        found.append(Variant(settings, _label(words), _label(swept)))
     return found
 
 

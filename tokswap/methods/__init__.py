@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 
+from tokswap.methods.answer import Answer
 from tokswap.methods.base import Method, Problem, Role, Side, WithAverages
 from tokswap.methods.cost import Cost, Sizes
 from tokswap.methods.interpolate import Interpolate
 from tokswap.methods.landmarks import Landmarks
 from tokswap.methods.mean import Mean
+from tokswap.methods.mix import Mix
 from tokswap.methods.normal import Normal
 from tokswap.methods.omp import OMP
 from tokswap.methods.pieces import Pieces
@@ -24,6 +26,7 @@ METHODS: Mapping[str, type[Method]] = {
     "mean": Mean,
     "normal": Normal,
     "zero": Zero,
+    "mix": Mix,
 }
 
 DEFAULT = "omp"
@@ -37,6 +40,7 @@ def needing_donor(*, needed: bool = True) -> list[str]:
 __all__ = [
     "DEFAULT",
     "METHODS",
+    "Answer",
     "Cost",
     "Method",
     "Problem",

@@ -15,6 +15,7 @@ from tokswap.vocabulary.unused import unused_ids
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
+    from tokswap.methods.answer import Answer
     from tokswap.solvers.sparse import SparseRows
 
 Role = Literal["input", "output"]
@@ -156,7 +157,7 @@ class Method(BaseModel, ABC):
         """
 
     @abstractmethod
-    def fill(self, problem: Problem) -> "SparseRows | WithAverages | Tensor":
+    def fill(self, problem: Problem) -> "SparseRows | WithAverages | Tensor | Answer":
         """Fill the rows of the missing tokens.
 
         Args:
@@ -165,7 +166,8 @@ class Method(BaseModel, ABC):
         Returns:
             Sparse weights (M, S + 1) over the base's rows and their mean, in the order of
             ``problem.ids``, with averages of the method's own where it needs them; or, for a
-            method whose rows are no combination of the base's, the rows themselves, (M, D).
+            method whose rows are no combination of the base's, the rows themselves, (M, D); or
+            both, as an :class:`~tokswap.methods.answer.Answer`.
 
         Raises:
             MethodError: If the method cannot work on this pair of models.

@@ -1,5 +1,6 @@
 """What an answer of a method takes, told before it is asked for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tokswap.vocabulary.align import Alignment
@@ -58,6 +59,15 @@ class Cost:
     weights: int = 0
     dense: bool = False
     memory: int = 0
+
+
+def together(costs: Sequence[Cost]) -> Cost:
+    """Tell what answers take that are found one after the other and then put together."""
+    return Cost(
+        weights=sum(cost.weights for cost in costs),
+        dense=any(cost.dense for cost in costs),
+        memory=max(cost.memory for cost in costs),
+    )
 
 
 def recombined_cost(sizes: Sizes, slots: int, *, targets: int = ROWS) -> Cost:

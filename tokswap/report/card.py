@@ -26,7 +26,6 @@ def write_card(path: Path, record: Mapping[str, Any], pair: Pair) -> None:
     """
     base, donor = pair.base.location, pair.donor.location
     recipe, counts = record["recipe"], record["counts"]
-    method = METHODS[recipe["method"]]
     front: dict[str, Any] = {"library_name": "transformers", "tags": ["tokswap", "tokenizer"]}
     if base.kind == "hub":
         front["base_model"] = base.target
@@ -40,7 +39,7 @@ def write_card(path: Path, record: Mapping[str, Any], pair: Pair) -> None:
 # {base.short} with the vocabulary of {donor.short}
 
 The body of `{base.name}` with the tokenizer of `{donor.name}`, made without training by tokswap
-{record["versions"]["tokswap"]}: method `{recipe["method"]}` ({method.summary}; {method.paper}).
+{record["versions"]["tokswap"]}: {_methods(recipe)}.
 {_plan(record.get("plan"))}
 | rows of the new vocabulary | {counts["donor_size"]:,} |
 |---|---:|
@@ -64,6 +63,20 @@ The recipe:
 inspect --plan . --token TEXT`).
 """
     path.write_text(text, encoding="utf-8")
+
+
+def _methods(recipe: Mapping[str, Any]) -> str:
+    """Name every method that a recorded recipe asks for, with what it does and its paper."""
+    asked = {"": recipe, **{f" for {kind}": part for kind, part in recipe["per_kind"].items()}}
+    said = []
+    for tokens, part in asked.items():
+        names = part["method"]
+        by_role = {"": names} if isinstance(names, str) else names
+        for role, name in by_role.items():
+            kind = METHODS[name]
+            of_role = f" for {role} rows" * bool(role)
+            said.append(f"method `{name}`{of_role}{tokens} ({kind.summary}; {kind.paper})")
+    return ", ".join(said)
 
 
 def _notes(notes: Sequence[str]) -> str:

@@ -33,7 +33,7 @@ def warnings_for(pair: Pair, recipe: Recipe) -> list[str]:
             f"the base fills in {base.strings[base.roles['mask']]} and the donor's tokenizer has "
             "no such token: the result cannot be asked to"
         )
-    if recipe.method == "zero" and len(pair.alignment.missing):
+    if recipe.filling.names["output"] == "zero" and len(pair.alignment.missing):
         found.append("zero rows in the head have logit 0, which can outrank real tokens")
     methods = recipe.methods
     if pair.layout.tied and methods["input"] != methods["output"]:

@@ -1,7 +1,9 @@
 """What sort of text a token stands for, and how a tokenizer cuts numbers."""
 
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tokswap.vocabulary.tokens import Vocabulary
@@ -11,6 +13,9 @@ if TYPE_CHECKING:
 
 NUMBERS = ("1234567", "90817263", "5550123456789", "42", "2024", "300", "999999", "1000000")
 """Probes of the digit scheme: runs of several lengths, round and not."""
+
+CODE = re.compile(r"[_(){}\[\];=<>/\\*#$@&|^~`]|[a-z][A-Z]|\s{2}|[\n\t]")
+"""What is seldom seen in prose: brackets, operators, humps, indentation and ends of lines."""
 
 
 def text_kind(spelling: bytes) -> str:
@@ -35,6 +40,30 @@ def text_kind(spelling: bytes) -> str:
     if not any(character.isalnum() for character in core):
         return "punctuation"
     return "mixed"
+
+
+def is_code(spelling: bytes) -> bool:
+    """Tell whether a token looks like a part of program code rather than of prose."""
+    try:
+        return CODE.search(spelling.decode()) is not None
+    except UnicodeDecodeError:
+        return False
+
+
+def _is(kind: str, spelling: bytes) -> bool:
+    return text_kind(spelling) == kind
+
+
+KINDS: Mapping[str, Callable[[bytes], bool]] = {
+    "bytes": partial(_is, "part of a character"),
+    "digits": partial(_is, "digits"),
+    "code": is_code,
+    "spaces": partial(_is, "spaces"),
+    "word_starts": partial(_is, "word start"),
+    "word_parts": partial(_is, "word part"),
+    "punctuation": partial(_is, "punctuation"),
+}
+"""The kinds of tokens that a recipe can name, by a test on a token's bytes; they overlap."""
 
 
 def count_kinds(spellings: Iterable[bytes]) -> dict[str, int]:
