@@ -107,27 +107,30 @@ def spelt_reading(alignment: Alignment, token_bytes: Tensor, unk_id: int | None)
             sizes.append(size)
     return Reading(
         pieces=spans,
-        ids=torch.tensor(ids),
-        token=torch.tensor(token),
-        ends=torch.tensor(ends),
-        unknown=torch.tensor(unknown),
-        sizes=torch.tensor(sizes),
+        ids=torch.tensor(ids, dtype=torch.int64),
+        token=torch.tensor(token, dtype=torch.int64),
+        ends=torch.tensor(ends, dtype=torch.bool),
+        unknown=torch.tensor(unknown, dtype=torch.bool),
+        sizes=torch.tensor(sizes, dtype=torch.int64),
     )
 
 
 def _spelt(alignment: Alignment, unk_id: int | None) -> dict[int, tuple[list[int], bool]]:
     """List the base ids of each of the donor's tokens, and whether they are all of it."""
-    base, donor, rows = alignment.base, alignment.donor, alignment.base_rows
+    base, donor = alignment.base, alignment.donor
     kinds = Kind.SHARED, Kind.SPECIAL
     found = {n: ([int(alignment.source[n])], n != unk_id) for n in alignment.ids(*kinds).tolist()}
+    pieces = dict(alignment.pieces)
     others = [
-        (number, spelling)
+        number
         for number, spelling in enumerate(donor.spelling)
-        if spelling and number not in found and number != unk_id
+        if spelling and number not in found and number not in pieces
     ]
-    cuts = cut(base, [spelling for _, spelling in others])
-    for (number, spelling), pieces in zip(others, cuts, strict=True):
-        inside = [piece for piece in pieces if piece < rows]
-        spelt = sum(len(base.spelling[piece] or b"") for piece in inside)
-        found[number] = inside, spelt >= len(spelling)
+    cuts = cut(base, [donor.spelling[number] or b"" for number in others])
+    for number, ids in zip(others, cuts, strict=True):
+        pieces[number] = [piece for piece in ids if piece < alignment.base_rows]
+    for number, ids in pieces.items():
+        if number != unk_id:  # which is spelt like text that it does not stand for
+            spelt = sum(len(base.spelling[piece] or b"") for piece in ids)
+            found[number] = ids, spelt >= len(donor.spelling[number] or b"")
     return found
