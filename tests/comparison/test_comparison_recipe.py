@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import model_validator
 
 from tests.comparison.conftest import PAIR
 from tokswap.comparison.recipe import (
@@ -121,6 +122,13 @@ class Taught(Method):
     text: list[str] | None = None
     layers: tuple[int, ...] = (1,)
     k: int | None = 3
+    encoder: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Taught":
+        if self.text and self.encoder:
+            raise ValueError("an encoder needs no text")
+        return self
 
     def fill(self, problem: Any) -> Any:
         raise NotImplementedError("never asked")
@@ -163,6 +171,8 @@ def test_training_texts_go_to_every_method_that_has_none(monkeypatch: pytest.Mon
         "digits": {"method": "taught", "parameters": {"text": files}},
         "code": "mean",
     }
+    encoded = {"method": "taught", "parameters": {"encoder": "some"}}
+    assert with_texts(encoded, files) == encoded
     assert mixed["parameters"] == {"of": ["omp", {"method": "taught", "weight": 2}]}
 
 

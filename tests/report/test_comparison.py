@@ -111,7 +111,9 @@ def size(png: bytes) -> tuple[int, int]:
 
 def test_the_chart_is_a_png_that_grows_with_the_methods() -> None:
     """Warnings are errors here: of letters that no font has, or of a layout that cannot be."""
-    many = [result(f"method {n} with=a-long-label setting=$x^{n} 漢字", 3.0 + n) for n in range(25)]
+    many = [
+        result(f"method {n} with=a-long-label setting=$x^$ {n} 漢字", 3.0 + n) for n in range(25)
+    ]
     some = [result("omp", 3.0), result("normal", 3.2, 3.9), result("zero", 4.0)]
     few, tall = (draw(compared(*results)) for results in (some, many))
     assert few is not None

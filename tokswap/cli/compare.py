@@ -35,7 +35,7 @@ Sweeps = Annotated[
 def compare_command(
     recipe: Annotated[
         Path | None,
-        typer.Argument(metavar="[RECIPE.yaml]", help="What to compare; options go before it."),
+        typer.Argument(metavar="RECIPE.yaml", help="What to compare; options stand over it."),
     ] = None,
     base: Annotated[
         str | None, typer.Option("--base", "-b", help="Model whose body is kept.")

@@ -2,9 +2,11 @@
 
 import itertools
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Union, get_args, get_origin
+
+from pydantic import ValidationError
 
 from tokswap.methods import METHODS, Method
 
@@ -121,25 +123,30 @@ def _label(words: Mapping[str, str]) -> str:
 def with_texts(said: Mapping[str, Any], files: Sequence[str]) -> dict[str, Any]:
     """Give training texts to every method that learns from text and names none of its own.
 
+    A method whose settings leave no use for a text gets none.
+
     Args:
-        said: ``method`` and ``parameters`` (and ``per_kind``), as in a recipe.
+        said: ``method`` and ``parameters`` (and ``per_kind``), as in a recipe, without lists of
+            values.
         files: The texts.
     """
+    if not files:
+        return dict(said)
     changed = dict(said)
     parameters = dict(said.get("parameters") or {})
-    own = [parameters, *(parameters.get(role) or {} for role in ROLES)]
-    method = said.get("method")
-    if files and not any(TEXT in part for part in own if isinstance(part, Mapping)):
-        if isinstance(method, Mapping):
-            for role in ROLES:
-                inner = parameters.get(role) or {}
-                for value in _texts(kinds(method, role), files):
-                    parameters[role] = {**inner, TEXT: value}
-        else:
-            for value in _texts(kinds(method), files):
-                parameters[TEXT] = value
     if isinstance(parts := parameters.get("of"), list):  # of a mix
         parameters["of"] = [_part(part, files) for part in parts]
+    method = said.get("method")
+    common = {key: value for key, value in parameters.items() if key not in ROLES}
+    own = {role: dict(parameters.get(role) or {}) for role in ROLES}
+    takers = {r: next((k for k in kinds(method, r) if _use(k, common | own[r])), None) for r in own}
+    if isinstance(method, str):
+        if all(takers.values()) and (kind := takers["input"]):
+            parameters[TEXT] = _texts(kind, files)
+    else:
+        for role, kind in takers.items():
+            if kind:
+                parameters[role] = {**own[role], TEXT: _texts(kind, files)}
     if parameters:
         changed["parameters"] = parameters
     if isinstance(by_kind := said.get("per_kind"), Mapping):
@@ -156,8 +163,16 @@ def _part(said: Any, files: Sequence[str]) -> Any:
     return said if changed == given else changed
 
 
-def _texts(kinds: Sequence[type[Method]], files: Sequence[str]) -> Iterator[Any]:
-    for kind in kinds:
-        if TEXT in kind.model_fields:
-            several = _takes_list(kind.model_fields[TEXT].annotation)
-            yield list(files) if several else files[0]
+def _use(kind: type[Method], settings: Mapping[str, Any]) -> bool:
+    """Tell whether a method with these settings learns from a text, and names none."""
+    if TEXT not in kind.model_fields or TEXT in settings:
+        return False
+    try:
+        kind(**settings, **{TEXT: _texts(kind, ["a.txt"])})
+    except ValidationError:  # as of one that takes its vectors from elsewhere
+        return False
+    return True
+
+
+def _texts(kind: type[Method], files: Sequence[str]) -> Any:
+    return list(files) if _takes_list(kind.model_fields[TEXT].annotation) else files[0]
