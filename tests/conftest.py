@@ -1,5 +1,6 @@
 """What lies beside the checkout: real tokenizers, texts and two small models."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,3 +22,11 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the folder `shared` beside the checkout")
     return SHARED
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Vectors of texts are kept for the session only, also by the processes it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOKSWAP_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

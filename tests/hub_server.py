@@ -160,16 +160,19 @@ def _handler(hub: HubServer, place: str) -> type[BaseHTTPRequestHandler]:
             if self.refused(repo, rev, "api"):
                 return
             found = hub.repos[repo]
-            files = [path for path in sorted(found.folder.iterdir()) if path.is_file()]
+            paths = [path for path in sorted(found.folder.rglob("*")) if path.is_file()]
+            files = {path.relative_to(found.folder).as_posix(): path for path in paths}
             said: Any = {
                 "id": repo,
                 "sha": found.commit,
-                "siblings": [{"rfilename": f.name, "size": f.stat().st_size} for f in files],
+                "siblings": [
+                    {"rfilename": name, "size": path.stat().st_size} for name, path in files.items()
+                ],
             }
             if what == "tree":
                 said = [
-                    {"type": "file", "path": f.name, "oid": "0" * 40, "size": f.stat().st_size}
-                    for f in files
+                    {"type": "file", "path": name, "oid": "0" * 40, "size": path.stat().st_size}
+                    for name, path in files.items()
                 ]
             headers = {"Content-Type": "application/json", "X-Repo-Commit": found.commit}
             self.answer(f"{repo}:api", 200, json.dumps(said).encode(), headers)
@@ -195,7 +198,7 @@ def _handler(hub: HubServer, place: str) -> type[BaseHTTPRequestHandler]:
             key = path.removeprefix("/")
             if self.headers.get("authorization"):
                 hub.faults.append(f"the token was sent to the storage for {key}")
-            owner, model, name = key.split("/")
+            owner, model, name = key.split("/", 2)
             if not self.is_busy(f"storage:{key}"):
                 self.send_file(key, hub.repos[f"{owner}/{model}"].folder / name, {})
 

@@ -11,12 +11,14 @@ from tokswap.checkpoint.header import DTYPE_BITS
 from tokswap.errors import EvaluationError, OutputError, RecipeError
 from tokswap.estimate import Disk, Estimate, Fetch, check_room
 from tokswap.methods import METHODS
+from tokswap.names import BUNDLED_FOLDER
 from tokswap.peak_memory import RUNTIME
 from tokswap.pipeline import transplant
 from tokswap.preview import preview
 from tokswap.recipe import Recipe, make_recipe
 
 PLAN = "tokswap.plan"
+SAMPLE = str(BUNDLED_FOLDER / "sample.txt")
 TURNS = "{% for m in messages %}{{ m.content }}<|pad|>{% endfor %}"  # it is of the base alone
 PAIRS = [("tiny-llama", "tiny-mistral"), ("tiny-mistral", "tiny-llama")]
 
@@ -35,7 +37,8 @@ def sizes(folder: Path) -> dict[str, int]:
 def test_what_is_written_is_what_was_said(
     base: str, donor: str, method: str, tmp_path: Path
 ) -> None:
-    parameters = {"omp": {"k": 8}, "landmarks": {"count": 32}}.get(method, {})
+    settings = {"omp": {"k": 8}, "landmarks": {"count": 32}, "transtokenizer": {"text": SAMPLE}}
+    parameters = settings.get(method, {})
     asked = recipe(base, donor, tmp_path / "out", method=method, parameters=parameters)
     expected = preview(asked).estimate
     assert list(tmp_path.iterdir()) == []

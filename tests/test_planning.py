@@ -103,6 +103,12 @@ class NeedsBase(NeedsDonor):
         return True
 
 
+class ByRole(Counting):
+    @property
+    def differs_by_role(self) -> bool:
+        return True
+
+
 @pytest.fixture(autouse=True)
 def fresh_count() -> None:
     Counting.asked.clear()
@@ -215,6 +221,7 @@ def test_an_untied_base_is_solved_once_where_roles_cannot_differ(
     [
         ((NeedsDonor(), NeedsDonor()), ["input"]),
         ((NeedsBase(), NeedsBase()), ["input", "output"]),
+        ((ByRole(), ByRole()), ["input", "output"]),
         ((NeedsDonor(), NeedsDonor(share=0.5)), ["input", "output"]),
     ],
 )

@@ -6,6 +6,7 @@
     ├── VocabularyError        a tokenizer.json is missing or its tokens cannot be read as bytes
     ├── RecipeError            a recipe or a setting is not valid; all faults at once
     ├── MethodError            a method cannot work on this pair of models
+    ├── EncoderError           an auxiliary text encoder cannot be had, or not be used
     ├── OutputError            the output folder cannot be written, or holds something already
     ├── VerificationError      the written folder does not load as what it should be
     ├── EvaluationError        a text or a model cannot be measured
@@ -37,6 +38,10 @@ class RecipeError(TokswapError):
 
 class MethodError(TokswapError):
     """A method cannot work on this pair of models."""
+
+
+class EncoderError(TokswapError):
+    """An auxiliary text encoder cannot be had, or not be used."""
 
 
 class OutputError(TokswapError):

@@ -128,7 +128,7 @@ def alike(methods: Mapping[Role, Method], *, donor_tied: bool) -> bool:
     """
     method = methods["input"]
     reads_apart = method.needs_base or (method.needs_donor and not donor_tied)
-    return method == methods["output"] and not reads_apart
+    return method == methods["output"] and not (reads_apart or method.differs_by_role)
 
 
 Filled = SparseRows | WithAverages | Tensor | Answer | None

@@ -17,7 +17,7 @@ from tokswap.methods.ridge import Ridge
 from tokswap.vocabulary.align import Alignment
 
 Ask = Callable[..., Problem]
-GEOMETRIC = ["omp", "interpolate", "procrustes", "ridge", "landmarks"]
+GEOMETRIC = ["omp", "interpolate", "procrustes", "ridge", "landmarks", "clp", "ofa"]
 SETTINGS: dict[str, dict[str, Any]] = {"omp": {"k": 6}, "landmarks": {"count": 40}}
 SHIFT = 3.0
 

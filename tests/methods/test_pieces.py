@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tokswap.methods import Problem
+from tokswap.methods import METHODS, Method, Problem, Role
 from tokswap.methods.pieces import Pieces
 from tokswap.vocabulary.align import Alignment, align
 from tokswap.vocabulary.tokens import Vocabulary
@@ -24,8 +24,10 @@ def tiny(tiny_vocabulary: Callable[..., Vocabulary]) -> Alignment:
     return align(base, donor, base_rows=len(BASE), rows=len(DONOR))
 
 
-def weights(ask: Ask, tiny: Alignment, method: Pieces, number: int) -> dict[int, float]:
-    return dict(method.fill(ask([number], given=tiny)).row(0))
+def weights(
+    ask: Ask, tiny: Alignment, method: Method, number: int, role: Role = "input"
+) -> dict[int, float]:
+    return dict(method.fill(ask([number], given=tiny, role=role)).row(0))
 
 
 @pytest.mark.parametrize(
@@ -55,3 +57,29 @@ def test_a_token_without_pieces_is_the_mean(ask: Ask, tiny: Alignment, strategy:
 
 def test_bytes_that_the_base_cannot_write_are_left_out(ask: Ask, tiny: Alignment) -> None:
     assert weights(ask, tiny, Pieces(), BAD) == pytest.approx({B: 1 / 2, A: 1 / 2})
+
+
+ASYMMETRIC = [Pieces(strategy="asymmetric"), METHODS["transplant-vocab"]()]
+
+
+@pytest.mark.parametrize("method", ASYMMETRIC)
+def test_asymmetric_is_the_last_piece_as_input_and_mostly_the_first_as_output(
+    method: Method, ask: Ask, tiny: Alignment
+) -> None:
+    assert method.differs_by_role
+    assert weights(ask, tiny, method, CAB) == {AB: 1.0}
+    assert weights(ask, tiny, method, CAB, "output") == pytest.approx({C: 2 / 3, AB: 1 / 3})
+
+
+def test_transplant_vocab_decays_as_said(ask: Ask, tiny: Alignment) -> None:
+    method = METHODS["transplant-vocab"](decay=0.25)
+    assert weights(ask, tiny, method, CAB, "output") == pytest.approx({C: 4 / 5, AB: 1 / 5})
+
+
+@pytest.mark.parametrize("name", ["retok", "fvt"])
+@pytest.mark.parametrize("role", ["input", "output"])
+def test_retok_and_fvt_are_the_mean(name: str, role: Role, ask: Ask, tiny: Alignment) -> None:
+    method = METHODS[name]()
+    assert not method.differs_by_role
+    for number in (CAB, ABCAB, NONE):
+        assert weights(ask, tiny, method, number, role) == weights(ask, tiny, Pieces(), number)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from tokswap.comparison.sweeps import variants, with_texts
 from tokswap.errors import RecipeError
 from tokswap.memory import parse_size
-from tokswap.methods import DEFAULT, METHODS, Method
+from tokswap.methods import DEFAULT, METHODS
 from tokswap.names import near, resolve
 from tokswap.recipe import EvalPart, Recipe, TensorsPart, TokenizerPart, make_recipe
 from tokswap.yaml_text import read_mapping, with_setting
@@ -233,20 +233,7 @@ def without_settings() -> list[str]:
 
 def draws(recipe: Recipe) -> bool:
     """Tell whether the rows that a recipe asks for depend on its seed."""
-    return any(_draws(method) for method in recipe.methods.values())
-
-
-def _draws(said: Any) -> bool:
-    """Look for a method that draws, within the settings of others too."""
-    if isinstance(said, Method) and said.draws:
-        return True
-    if isinstance(made := getattr(said, "made", None), Method):
-        return _draws(made)
-    if isinstance(said, BaseModel):
-        return any(_draws(getattr(said, name)) for name in type(said).model_fields)
-    if isinstance(said, Mapping):
-        return any(_draws(part) for part in said.values())
-    return isinstance(said, list | tuple) and any(_draws(part) for part in said)
+    return any(method.draws for method in recipe.methods.values())
 
 
 def _shown(recipe: Recipe) -> str:

@@ -44,12 +44,23 @@ def file_text(path: Path) -> Text:
     Raises:
         EvaluationError: If the file is missing, empty or not UTF-8.
     """
-    if sum(len(chunk) for chunk in _read(path)) == 0:
+    if sum(len(chunk) for chunk in file_chunks(path)) == 0:
         raise EvaluationError(f"{path} is empty; give a file that holds some text")
-    return Text(path.name, lambda: iter([_read(path)]), path.stat().st_size)
+    return Text(path.name, lambda: iter([file_chunks(path)]), path.stat().st_size)
 
 
-def _read(path: Path) -> Iterator[str]:
+def file_chunks(path: Path) -> Iterator[str]:
+    """Read a file piece by piece, line ends kept as they are.
+
+    Args:
+        path: A file in UTF-8.
+
+    Yields:
+        Up to ``CHUNK`` characters of it.
+
+    Raises:
+        EvaluationError: If the file is missing or not UTF-8.
+    """
     try:
         # newline="": translated line ends would change the number of bytes.
         with path.open(encoding="utf-8", newline="") as file:

@@ -4,16 +4,22 @@ from collections.abc import Mapping
 
 from tokswap.methods.answer import Answer
 from tokswap.methods.base import Method, Problem, Role, Side, WithAverages
+from tokswap.methods.clp import CLP
 from tokswap.methods.cost import Cost, Sizes
+from tokswap.methods.focus import Focus
 from tokswap.methods.interpolate import Interpolate
 from tokswap.methods.landmarks import Landmarks
 from tokswap.methods.mean import Mean
 from tokswap.methods.mix import Mix
 from tokswap.methods.normal import Normal
+from tokswap.methods.ofa import OFA
 from tokswap.methods.omp import OMP
 from tokswap.methods.pieces import Pieces
+from tokswap.methods.pieces_presets import FVT, ReTok, TransplantVocab
 from tokswap.methods.procrustes import Procrustes
 from tokswap.methods.ridge import Ridge
+from tokswap.methods.transtokenizer import TransTokenizer
+from tokswap.methods.wechsel import Wechsel
 from tokswap.methods.zero import Zero
 
 METHODS: Mapping[str, type[Method]] = {
@@ -22,9 +28,17 @@ METHODS: Mapping[str, type[Method]] = {
     "procrustes": Procrustes,
     "ridge": Ridge,
     "landmarks": Landmarks,
+    "clp": CLP,
+    "ofa": OFA,
     "pieces": Pieces,
+    "retok": ReTok,
+    "fvt": FVT,
+    "transplant-vocab": TransplantVocab,
     "mean": Mean,
+    "transtokenizer": TransTokenizer,
     "normal": Normal,
+    "focus": Focus,
+    "wechsel": Wechsel,
     "zero": Zero,
     "mix": Mix,
 }

@@ -139,10 +139,15 @@ class Method(BaseModel, ABC):
     @property
     def draws(self) -> bool:
         """Whether its rows depend on the seed."""
+
+    def differs_by_role(self) -> bool:
+        """Whether the role itself decides the answer, beyond the tables of it that are read."""
         return False
 
     def cost(self, sizes: Sizes) -> Cost:
         """Tell what the answer for all missing tokens takes: one weight each, if nothing is said.
+
+        Where the roles differ, it is that of the role that takes more.
 
         Args:
             sizes: Of the vocabularies and the tables.

@@ -64,6 +64,16 @@ class Mix(Method):
         return any(share.made.needs_base for share in self.of)
 
     @property
+    def draws(self) -> bool:
+        """See :attr:`Method.draws`."""
+        return any(share.made.draws for share in self.of)
+
+    @property
+    def differs_by_role(self) -> bool:
+        """See :attr:`Method.differs_by_role`."""
+        return any(share.made.differs_by_role for share in self.of)
+
+    @property
     def outliers(self) -> float | None:
         """The setting of the first method that has it."""
         found = (getattr(share.made, "outliers", None) for share in self.of)

@@ -59,17 +59,35 @@ def read_corpus(root: Path | None = None) -> Corpus:
     Returns:
         Both parts, each in the order of the paths.
     """
-    folder = root or Path(sysconfig.get_path("stdlib"))
     train: list[Document] = []
     held_out: list[Document] = []
-    for path in sorted(folder.rglob("*.py"), key=lambda found: found.relative_to(folder).parts):
-        name = path.relative_to(folder).as_posix()
-        if not _wanted(name):
-            continue
+    for path, name in _files(root):
         text = _text(path, name)
         if text is not None:
             (held_out if is_held_out(name) else train).append(Document(name, text))
     return Corpus(tuple(train), tuple(held_out))
+
+
+def training_prose(root: Path | None = None) -> Iterator[str]:
+    """Yield ``prose(read_corpus(root).train)`` in half the time: each file is parsed once.
+
+    Args:
+        root: The library's folder; that of the running interpreter by default.
+
+    Yields:
+        The text of one docstring, or all topics at once.
+    """
+    for path, name in _files(root):
+        if is_held_out(name):
+            continue
+        parsed = _parsed(path)
+        if parsed is None:
+            continue
+        text, tree = parsed
+        if name == TOPICS:
+            yield _topics(tree)
+        elif len(text) >= MIN_BYTES:
+            yield from _prose(tree)
 
 
 def is_held_out(name: str) -> bool:
@@ -102,7 +120,7 @@ def prose(documents: tuple[Document, ...]) -> Iterator[str]:
         if document.path == TOPICS:
             yield document.text
         else:
-            yield from (inspect.cleandoc(str(node.value)) for node in _docstrings(document.text))
+            yield from _prose(ast.parse(document.text))
 
 
 def code(documents: tuple[Document, ...]) -> Iterator[str]:
@@ -117,14 +135,27 @@ def code(documents: tuple[Document, ...]) -> Iterator[str]:
     for document in documents:
         if document.path != TOPICS:
             dropped: set[int] = set()
-            for node in _docstrings(document.text):
+            for node in _docstrings(ast.parse(document.text)):
                 dropped.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
             lines = enumerate(document.text.splitlines(keepends=True), start=1)
             yield "".join(line for number, line in lines if number not in dropped)
 
 
-def _docstrings(text: str) -> Iterator[ast.Constant]:
-    for node in ast.walk(ast.parse(text)):
+def _files(root: Path | None) -> Iterator[tuple[Path, str]]:
+    """Yield the files that are wanted, and their paths below the library's folder."""
+    folder = root or Path(sysconfig.get_path("stdlib"))
+    for path in sorted(folder.rglob("*.py"), key=lambda found: found.relative_to(folder).parts):
+        name = path.relative_to(folder).as_posix()
+        if _wanted(name):
+            yield path, name
+
+
+def _prose(tree: ast.Module) -> Iterator[str]:
+    return (inspect.cleandoc(str(node.value)) for node in _docstrings(tree))
+
+
+def _docstrings(tree: ast.Module) -> Iterator[ast.Constant]:
+    for node in ast.walk(tree):
         if (
             isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
             and node.body
@@ -144,13 +175,25 @@ def _wanted(name: str) -> bool:
 
 
 def _text(path: Path, name: str) -> str | None:
+    parsed = _parsed(path)
+    if parsed is None:
+        return None
+    text, tree = parsed
+    if name == TOPICS:
+        return _topics(tree)
+    return text if len(text) >= MIN_BYTES else None
+
+
+def _parsed(path: Path) -> tuple[str, ast.Module] | None:
     try:
         text = path.read_text(encoding="utf-8")
-        tree = ast.parse(text)
+        return text, ast.parse(text)
     except (UnicodeDecodeError, SyntaxError):  # templates and files in older encodings
         return None
-    if name == TOPICS:  # one dictionary of escaped strings: the strings are the text
-        values = (node.value for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign))
-        topics = next(ast.literal_eval(value) for value in values if isinstance(value, ast.Dict))
-        return "\n\n".join(topics[key] for key in sorted(topics))
-    return text if len(text) >= MIN_BYTES else None
+
+
+def _topics(tree: ast.Module) -> str:
+    # One dictionary of escaped strings: the strings are the text.
+    values = (node.value for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign))
+    topics = next(ast.literal_eval(value) for value in values if isinstance(value, ast.Dict))
+    return "\n\n".join(topics[key] for key in sorted(topics))

