@@ -8,7 +8,16 @@ import pytest
 
 import tokswap
 
-FUNCTIONS = {"apply", "check", "evaluate", "hold_out", "inspect", "load_recipe", "transplant"}
+FUNCTIONS = {
+    "apply",
+    "check",
+    "compare",
+    "evaluate",
+    "hold_out",
+    "inspect",
+    "load_recipe",
+    "transplant",
+}
 CLASSES = {"Plan", "Recipe", "TokswapError"}
 
 

@@ -13,7 +13,7 @@ from tokswap.recipe import Recipe, load_recipe, make_recipe
 from tokswap.report.keys import recipe_keys
 
 FOLDER = Path(__file__).parents[1] / "recipes"
-SHIPPED = sorted(FOLDER.rglob("*.y*ml"))
+SHIPPED = [path for path in sorted(FOLDER.rglob("*.y*ml")) if path.stem != "compare"]
 PAIR = {"base_model": "tiny-llama", "donor": "tiny-mistral"}
 
 

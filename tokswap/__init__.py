@@ -7,6 +7,7 @@ The commands' functions, imported when they are first used, so that ``import tok
 - :func:`evaluate`: bits per byte of models, whatever their tokenizers.
 - :func:`inspect`: what two vocabularies share, and where a token's row comes from.
 - :func:`hold_out`: how well rows carry over, told by anchors that are filled from the others.
+- :func:`compare`: several methods on one pair, measured on one text.
 - :func:`check`: whether one model can draft for another, and how well.
 - :class:`Plan`: the sparse matrix behind a transplant, to save, load, explain and apply.
 - :class:`TokswapError`: the base of all errors that a user can mend.
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tokswap.application import apply
+    from tokswap.comparison.compare import compare
     from tokswap.errors import TokswapError
     from tokswap.evaluation.draft import check
     from tokswap.evaluation.measure import evaluate
@@ -32,6 +34,7 @@ _HOMES = {
     "TokswapError": "tokswap.errors",
     "apply": "tokswap.application",
     "check": "tokswap.evaluation.draft",
+    "compare": "tokswap.comparison.compare",
     "evaluate": "tokswap.evaluation.measure",
     "hold_out": "tokswap.held_out",
     "inspect": "tokswap.inspection",
@@ -45,6 +48,7 @@ __all__ = [
     "TokswapError",
     "apply",
     "check",
+    "compare",
     "evaluate",
     "hold_out",
     "inspect",

@@ -80,14 +80,35 @@ def open_pair(recipe: Recipe) -> Pair:
         TokswapError: If one of them cannot be had or is not supported.
     """
     base, donor, kept_bos = open_models(recipe)
-    if recipe.needs_donor and not donor.has_weights and not donor.other_weights:
+    if recipe.needs_donor:
+        check_weights(donor, recipe)
+    pair = pair_of(base, donor, recipe, with_donor=recipe.needs_donor)
+    return replace(pair, kept_bos=kept_bos)
+
+
+def check_weights(donor: Checkpoint, recipe: Recipe) -> None:
+    """Check that a donor has weights to read.
+
+    Raises:
+        MethodError: If it is a bare tokenizer.
+    """
+    if not donor.has_weights and not donor.other_weights:
         others = ", ".join(needing_donor(needed=False))
         raise MethodError(
             f"{recipe.label} reads the donor's weights and {donor.name!r} has none; give a model, "
             f"or choose a method that needs only its tokenizer: {others}"
         )
-    pair = pair_of(base, donor, recipe, with_donor=recipe.needs_donor)
-    return replace(pair, kept_bos=kept_bos)
+
+
+def find_donor_layout(donor: Checkpoint) -> Layout:
+    """Find where a donor keeps its vocabulary.
+
+    Raises:
+        TokswapError: If it is not supported.
+    """
+    layout = find_layout(donor, tables_only=True)
+    check_tokens(donor, layout.input)
+    return layout
 
 
 def pair_of(
@@ -122,9 +143,7 @@ def pair_of(
     check_tokens(base, layout.input)
     if "generation_config.json" in base.files.names:
         base.read_json("generation_config.json")  # which is patched in the end
-    donor_layout = find_layout(donor, tables_only=True) if with_donor else None
-    if donor_layout:
-        check_tokens(donor, donor_layout.input)
+    donor_layout = find_donor_layout(donor) if with_donor else None
     return Pair(
         base=base,
         donor=donor,

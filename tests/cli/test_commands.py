@@ -46,6 +46,7 @@ def test_commands_are_those_that_are_promised() -> None:
         "eval",
         "inspect",
         "held-out",
+        "compare",
         "check",
         "methods",
         "models",

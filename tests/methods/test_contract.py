@@ -104,6 +104,12 @@ def test_same_seed_same_rows(name: str, ask: Ask, ids: list[int]) -> None:
 
 
 @every_method
+def test_says_whether_its_rows_depend_on_the_seed(name: str, ask: Ask, ids: list[int]) -> None:
+    first, second = (dense(method(name).fill(ask(ids, seed=seed))) for seed in (7, 8))
+    assert torch.equal(first, second) != method(name).draws
+
+
+@every_method
 @pytest.mark.parametrize("chosen", [slice(None, None, -1), slice(3, 17), slice(5, 6)])
 def test_a_row_does_not_depend_on_its_place_or_company(
     name: str, chosen: slice, ask: Ask, ids: list[int]

@@ -17,6 +17,7 @@ import typer
 from tokswap import ranks
 from tokswap.cli.apply import apply_command
 from tokswap.cli.check import check_command
+from tokswap.cli.compare import compare_command
 from tokswap.cli.evaluate import evaluate_command
 from tokswap.cli.held_out import held_out_command
 from tokswap.cli.inspect import inspect_command
@@ -41,6 +42,7 @@ app.command("apply")(apply_command)
 app.command("eval")(evaluate_command)
 app.command("inspect")(inspect_command)
 app.command("held-out")(held_out_command)
+app.command("compare")(compare_command)
 app.command("check")(check_command)
 app.command("methods")(methods_command)
 app.command("models")(models_command)

@@ -140,6 +140,11 @@ class Method(BaseModel, ABC):
         return False
 
     @property
+    def draws(self) -> bool:
+        """Whether its rows depend on the seed."""
+        return False
+
+    @property
     def differs_by_role(self) -> bool:
         """Whether the role itself decides the answer, beyond the tables of it that are read."""
         return False

@@ -35,6 +35,11 @@ class ByKind(Method):
         return any(method.needs_base for method in self._all())
 
     @property
+    def draws(self) -> bool:
+        """See :attr:`Method.draws`."""
+        return any(method.draws for method in self._all())
+
+    @property
     def differs_by_role(self) -> bool:
         """See :attr:`Method.differs_by_role`."""
         return any(method.differs_by_role for method in self._all())

@@ -58,6 +58,11 @@ class Focus(Method):
     )
     outliers: Outliers = 4.0
 
+    @property
+    def draws(self) -> bool:
+        """See :attr:`Method.draws`."""
+        return True
+
     def cost(self, sizes: Sizes) -> Cost:
         """See :meth:`Method.cost`."""
         slots = min(SLOTS, max(sizes.anchors, 1))

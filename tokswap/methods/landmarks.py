@@ -60,6 +60,11 @@ class Landmarks(Method):
         """See :attr:`Method.needs_base`."""
         return True
 
+    @property
+    def draws(self) -> bool:
+        """See :attr:`Method.draws`."""
+        return True
+
     def cost(self, sizes: Sizes) -> Cost:
         """See :meth:`Method.cost`."""
         found = recombined_cost(sizes, self.count + int(self.center))

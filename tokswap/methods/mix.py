@@ -64,6 +64,11 @@ class Mix(Method):
         return any(share.made.needs_base for share in self.of)
 
     @property
+    def draws(self) -> bool:
+        """See :attr:`Method.draws`."""
+        return any(share.made.draws for share in self.of)
+
+    @property
     def differs_by_role(self) -> bool:
         """See :attr:`Method.differs_by_role`."""
         return any(share.made.differs_by_role for share in self.of)

@@ -27,6 +27,11 @@ class Normal(Method):
         """See :attr:`Method.needs_base`."""
         return True
 
+    @property
+    def draws(self) -> bool:
+        """See :attr:`Method.draws`."""
+        return True
+
     def cost(self, sizes: Sizes) -> Cost:
         """See :meth:`Method.cost`."""
         width = sizes.base_width

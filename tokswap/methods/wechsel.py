@@ -117,6 +117,11 @@ class Wechsel(Method):
             raise ValueError("vectors of both languages are given; leave text out")
         return self
 
+    @property
+    def draws(self) -> bool:
+        """See :attr:`Method.draws`."""
+        return self.encoder is None and not (self.base_vectors and self.donor_vectors)
+
     def cost(self, sizes: Sizes) -> Cost:
         """See :meth:`Method.cost`."""
         # The text as words, the vectors of two languages and their n-grams, and of the tokens.

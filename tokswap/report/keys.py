@@ -10,6 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from tokswap.comparison.recipe import Comparison, Entry
 from tokswap.methods import METHODS
 from tokswap.recipe import EvalPart, Recipe, TensorsPart, TokenizerPart, TokenOverride
 
@@ -30,6 +31,22 @@ WORDS = {
     list: "list",
 }
 BOUNDS = {"gt": "over {}", "ge": "at least {}", "lt": "under {}", "le": "at most {}"}
+
+
+COMPARISON: dict[str, type[BaseModel]] = {"": Comparison, "methods.N.": Entry}
+"""The same of what `tokswap compare` is asked."""
+
+
+def comparison_keys() -> str:
+    """Write the keys of a comparison that a recipe does not have, or has in another way."""
+    shared = {name: field.description for name, field in Recipe.model_fields.items()}
+    rows = [
+        _row(f"{before}{name}", field)
+        for before, part in COMPARISON.items()
+        for name, field in part.model_fields.items()
+        if before or shared.get(name) != field.description
+    ]
+    return "\n".join(["| key | value | default | meaning |", "|---|---|---|---|", *rows])
 
 
 def recipe_keys() -> str:
@@ -95,4 +112,4 @@ def _kinds(annotation: Any) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    print(recipe_keys())  # noqa: T201 - the module's work when run
+    print(recipe_keys(), comparison_keys(), sep="\n\n")  # noqa: T201 - the module's work when run

@@ -1,0 +1,408 @@
+"""What to compare: a base, a donor, methods with values to try, and the text to measure on."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from tokswap.comparison.sweeps import variants, with_texts
+from tokswap.errors import RecipeError
+from tokswap.memory import parse_size
+from tokswap.methods import DEFAULT, METHODS
+from tokswap.names import near, resolve
+from tokswap.recipe import EvalPart, Recipe, TensorsPart, TokenizerPart, make_recipe
+from tokswap.yaml_text import read_mapping, with_setting
+
+OF_A_TRANSPLANT = ("dtype", "chat_template", "text_only", "held_out", "verify")
+"""Keys of a transplant's recipe that have no part in a comparison."""
+BETWEEN = re.compile(r"; (?=methods\.\d+\.)")
+"""What stands between two faults of methods."""
+OF_ONE_METHOD = ("method", "parameters", "per_kind")
+"""Keys of a transplant's recipe that say how rows are filled."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Entry(_Part):
+    """A method to compare, with its settings."""
+
+    method: str | dict[str, str] = Field(
+        description="a method, or `{input: METHOD, output: METHOD}`, as in a transplant's recipe"
+    )
+    parameters: dict[str, Any] = Field(
+        default_factory=dict,
+        description="the method's settings; a list stands for several values, which are all tried",
+    )
+    per_kind: dict[str, Any] = Field(
+        default_factory=dict, description="other methods for some kinds of tokens"
+    )
+    label: str | None = Field(
+        default=None,
+        min_length=1,
+        description="what to call it; without it, the method and what is set",
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """One method with one value of every setting.
+
+    Attributes:
+        label: What to call it; the same for all seeds, and for nothing else.
+        method: The name of the method.
+        recipe: What a transplant would be asked for.
+        draws: Whether the rows depend on the seed.
+    """
+
+    label: str
+    method: str
+    recipe: Recipe
+    draws: bool
+
+
+def _entries(said: Any) -> Any:
+    listed = [said] if isinstance(said, str | dict) else said
+    if not isinstance(listed, list):
+        return said
+    return [{"method": entry} if isinstance(entry, str) else entry for entry in listed]
+
+
+def _files(said: Any) -> Any:
+    return [said] if isinstance(said, str) else said
+
+
+def _seeds(said: Any) -> Any:
+    listed = said if isinstance(said, list) else [said]
+    if not listed:
+        raise ValueError("the list is empty; give one seed or more")
+    if not all(type(seed) is int and 0 <= seed < 2**63 for seed in listed):
+        raise ValueError(f"give whole numbers from 0 on, given {said!r}")
+    return list(dict.fromkeys(listed))
+
+
+def _measured(said: Any) -> Any:
+    return {} if isinstance(said, bool) else said
+
+
+def _size(said: Any) -> Any:
+    if said is not None:
+        said = str(said)
+        parse_size(said)
+    return said
+
+
+class Comparison(_Part):
+    """Methods to compare on one pair, and how."""
+
+    base_model: str = Field(min_length=1, description="the model whose body is kept")
+    donor: str = Field(min_length=1, description="the model or tokenizer to adopt")
+    methods: Annotated[list[Entry] | None, BeforeValidator(_entries)] = Field(
+        default=None,
+        description="what to compare: names, or `{method:, parameters:, per_kind:, label:}`; "
+        "without it, every method that needs no settings",
+    )
+    train_text: Annotated[list[str], BeforeValidator(_files)] = Field(
+        default_factory=list,
+        description="text files for the methods that learn from text and name none of their own",
+    )
+    eval: Annotated[EvalPart, BeforeValidator(_measured)] = Field(
+        default_factory=EvalPart, description="what to measure on, and how"
+    )
+    tokenizer: TokenizerPart = Field(
+        default_factory=TokenizerPart, description="what to change about the adopted vocabulary"
+    )
+    tensors: TensorsPart = Field(
+        default_factory=TensorsPart,
+        description="what becomes of stored tensors of the vocabulary's size that are not known",
+    )
+    seed: Annotated[list[int], BeforeValidator(_seeds)] = Field(
+        default_factory=lambda: [0],
+        description="seed, or a list of seeds: methods that draw at random are run with each, "
+        "and their mean and spread are shown",
+    )
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        description="where to compute: auto, cpu, cuda, cuda:N or mps",
+    )
+    memory: Annotated[str | None, BeforeValidator(_size)] = Field(
+        default=None,
+        description="what `omp` may take at once, such as 4GB; without it, half of what there is",
+    )
+    out: str | None = Field(
+        default=None, description="the folder to write; without it, BASE-DONOR-compare here"
+    )
+
+    @model_validator(mode="after")
+    def _runs_are_valid(self) -> "Comparison":
+        if self.methods is not None and not self.methods:
+            raise ValueError("methods: the list is empty; name one method or more")
+        self.runs  # noqa: B018 - whose faults are this one's
+        return self
+
+    @cached_property
+    def runs(self) -> tuple[Run, ...]:
+        """Every method with every combination of values and, where it draws, every seed.
+
+        Raises:
+            ValueError: If one is not valid; the message names every fault with its place.
+        """
+        entries = self.methods
+        if entries is None:
+            entries = [Entry(method=name) for name in without_settings()]
+        faults: list[str] = []
+        found: list[tuple[str, str, list[Recipe]]] = []
+        for number, entry in enumerate(entries):
+            place = f"methods.{number}" if len(entries) > 1 or self.methods else "methods"
+            try:
+                for variant in variants(entry.method, entry.parameters):
+                    recipes = self._recipes(
+                        {
+                            "method": entry.method,
+                            "parameters": dict(variant.parameters),
+                            "per_kind": entry.per_kind,
+                        }
+                    )
+                    name = recipes[0].label
+                    words = [_shown(recipes[0]), variant.label]
+                    if entry.label:
+                        words = [entry.label, variant.swept]
+                    label = " ".join(filter(None, words))
+                    found.append((label, name, recipes))
+            except RecipeError as error:
+                lines = str(error).partition("is not valid:")[2].splitlines()
+                faults += [f"{place}.{line.strip()}" for line in lines if line.strip()]
+            except ValueError as error:
+                faults.append(f"{place}.parameters.{error}")
+        if faults:
+            raise ValueError("; ".join(dict.fromkeys(faults)))
+        labels = _unlike([label for label, _, _ in found])
+        return tuple(
+            Run(label, name, recipe, len(recipes) > 1 or draws(recipe))
+            for label, (_, name, recipes) in zip(labels, found, strict=True)
+            for recipe in recipes
+        )
+
+    def _recipes(self, said: Mapping[str, Any]) -> list[Recipe]:
+        """Make the recipes of one method, one for each seed that matters."""
+        common = {
+            "base_model": self.base_model,
+            "donor": self.donor,
+            "eval": self.eval,
+            "tokenizer": self.tokenizer,
+            "tensors": self.tensors,
+            "device": self.device,
+            "memory": self.memory,
+            "held_out": False,
+            "verify": False,
+        }
+        said = {**common, **with_texts(said, self.train_text)}
+        first = make_recipe({**said, "seed": self.seed[0]})
+        if len(self.seed) == 1 or not draws(first):
+            return [first]
+        return [first, *(make_recipe({**said, "seed": seed}) for seed in self.seed[1:])]
+
+    @property
+    def target(self) -> Path:
+        """The folder to write."""
+        if self.out is not None:
+            return Path(self.out).expanduser()
+        base, donor = resolve(self.base_model), resolve(self.donor)
+        return Path(f"{base.short}-{donor.short}-compare")
+
+    def record(self) -> dict[str, Any]:
+        """What was asked for, JSON-ready: a comparison again, without ``out`` and ``memory``."""
+        return self.model_dump(mode="json", exclude={"out", "memory"})
+
+
+def without_settings() -> list[str]:
+    """Name the methods that can be made without settings."""
+    needing = {
+        name
+        for name, kind in METHODS.items()
+        if any(field.is_required() for field in kind.model_fields.values())
+    }
+    return [name for name in METHODS if name not in needing]
+
+
+def draws(recipe: Recipe) -> bool:
+    """Tell whether the rows that a recipe asks for depend on its seed."""
+    return any(method.draws for method in recipe.methods.values())
+
+
+def _shown(recipe: Recipe) -> str:
+    """Say which methods a recipe asks for: of a mix its parts, for there may be several mixes."""
+    if recipe.label != "mix":
+        return recipe.label
+    return " / ".join(dict.fromkeys(str(method) for method in recipe.methods.values()))
+
+
+def _unlike(labels: Sequence[str]) -> list[str]:
+    """Number the labels that stand for several."""
+    seen: dict[str, int] = {}
+    found: list[str] = []
+    for label in labels:
+        seen[label] = seen.get(label, 0) + 1
+        found.append(label if seen[label] == 1 else f"{label} #{seen[label]}")
+    return found
+
+
+def read_comparison(path: Path) -> dict[str, Any]:
+    """Read what to compare from a YAML file, unchecked.
+
+    A transplant's recipe will do; then the results go beside its output, to ``OUT-compare``.
+
+    Raises:
+        RecipeError: If the file cannot be read or is no mapping.
+    """
+    said = read_mapping(path)
+    if "methods" not in said and isinstance(said.get("out"), str):
+        said["out"] += "-compare"
+    return said
+
+
+def load_comparison(path: str | Path, overrides: Sequence[str] = ()) -> Comparison:
+    """Read what to compare from a YAML file; a transplant's recipe will do.
+
+    Args:
+        path: The file.
+        overrides: ``key.path=value`` settings that replace the file's.
+
+    Raises:
+        RecipeError: If the file cannot be read, or what it says is not valid.
+    """
+    return make_comparison(read_comparison(Path(path)), overrides, called=str(path))
+
+
+def make_comparison(
+    said: Mapping[str, Any], overrides: Sequence[str] = (), *, called: str = "the comparison"
+) -> Comparison:
+    """Validate what to compare.
+
+    A transplant's recipe will do: its method is what is tried, with all the values that its
+    settings list.
+
+    Args:
+        said: Keys and values.
+        overrides: ``key.path=value`` settings that replace them, values as YAML.
+        called: What to call it in messages.
+
+    Raises:
+        RecipeError: If it is not valid; the message names every fault with its place.
+    """
+    given = {key: value for key, value in said.items() if value is not None}
+    for override in overrides:
+        given = with_setting(given, override)
+    one = {key: given.pop(key) for key in OF_ONE_METHOD if key in given}
+    faults = []
+    if one and "methods" in given:
+        faults.append(
+            f"{next(iter(one))}: stands beside `methods`; put it into one of its entries, or give "
+            "--sweep METHOD.KEY=VALUE"
+        )
+    elif one:
+        given["methods"] = [{"method": DEFAULT, **one}]
+    if "methods" not in said:
+        given = {key: value for key, value in given.items() if key not in OF_A_TRANSPLANT}
+    try:
+        made = Comparison(**given)
+    except ValidationError as error:
+        faults += [_line(entry) for entry in error.errors()]
+    except TypeError as error:  # keys that are no strings
+        faults.append(f"keys must be strings ({error})")
+    if faults:
+        if one:  # there is no list of methods in what the user has written
+            faults = [fault.replace("methods.0.", "") for fault in faults]
+        lines = list(dict.fromkeys(part for line in faults for part in BETWEEN.split(line)))
+        between = " " if len(lines) == 1 else "\n  "
+        raise RecipeError(between.join([f"{called} is not valid:", *lines]))
+    return made
+
+
+def with_flags(
+    said: Mapping[str, Any], flags: Mapping[str, Any], measured: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Put what the command line says over what a file says.
+
+    Args:
+        said: The file's keys and values.
+        flags: Keys to replace, where they are not None.
+        measured: Keys of ``eval`` to replace, where they are not None.
+    """
+    given = {**said, **{key: value for key, value in flags.items() if value is not None}}
+    if flags.get("methods") is not None:
+        given = {key: value for key, value in given.items() if key not in OF_ONE_METHOD}
+    if changed := {key: value for key, value in measured.items() if value is not None}:
+        own = given.get("eval")
+        given["eval"] = {**(own if isinstance(own, Mapping) else {}), **changed}
+    return given
+
+
+def with_sweep(said: Mapping[str, Any], sweep: str) -> dict[str, Any]:
+    """Give a method several values of a setting, in a copy of what is asked for.
+
+    Args:
+        said: What is asked for, as yet unchecked.
+        sweep: ``METHOD.KEY=V1,V2``, values as YAML; the key of one role is ``output.KEY``.
+
+    Raises:
+        RecipeError: If it has another form, or the method is not among those that are compared.
+    """
+    place, equals, values = sweep.partition("=")
+    method, dot, key = place.partition(".")
+    listed = [value.strip() for value in values.split(",") if value.strip()]
+    if not (equals and dot and method and all(key.split(".")) and listed):
+        raise RecipeError(
+            f"--sweep {sweep!r} is not of the form METHOD.KEY=V1,V2; give it as omp.k=8,16"
+        )
+    if method not in METHODS:
+        raise RecipeError(
+            f"--sweep {sweep!r}: {method!r} is no method{near(method, list(METHODS))} "
+            f"(known: {', '.join(METHODS)})"
+        )
+    changed = dict(said)
+    if "methods" in said:
+        entries = _entries(said["methods"])
+    elif one := {key: changed.pop(key) for key in OF_ONE_METHOD if key in said}:
+        entries = [{"method": DEFAULT, **one}]
+    else:
+        entries = _entries(list(dict.fromkeys([*without_settings(), method])))
+    if not isinstance(entries, list):
+        return changed  # which is refused for what it is
+    places = [n for n, e in enumerate(entries) if isinstance(e, dict) and e.get("method") == method]
+    if not places:
+        raise RecipeError(
+            f"--sweep {sweep!r}: {method} is not among the methods that are compared; add it"
+        )
+    entries = list(entries)
+    parsed = [with_setting({}, f"value={value}")["value"] for value in listed]
+    for number in places:
+        parameters = dict(entries[number].get("parameters") or {})
+        role, dot, inner = key.partition(".")
+        if dot:
+            parameters[role] = {**(parameters.get(role) or {}), inner: parsed}
+        else:
+            parameters[key] = parsed
+        entries[number] = {**entries[number], "parameters": parameters}
+    return {**changed, "methods": entries}
+
+
+def _line(entry: Any) -> str:
+    place = ".".join(str(part) for part in entry["loc"])
+    message = str(entry["msg"]).removeprefix("Value error, ")
+    if entry["type"] == "extra_forbidden":
+        known = list(Comparison.model_fields if len(entry["loc"]) == 1 else Entry.model_fields)
+        message = f"unknown key{near(str(entry['loc'][-1]), known)}"
+    elif entry["type"] == "missing":
+        message = "is missing"
+    elif entry["type"] == "string_pattern_mismatch":
+        message = f"give auto, cpu, cuda, cuda:N or mps, given {entry['input']!r}"
+    elif entry["type"] != "value_error":
+        message += f", given {entry['input']!r}"
+    return f"{place}: {message}" if place else message
