@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from tokswap.methods.base import Method, Problem, Role, Side, WithAverages
 from tokswap.methods.clp import CLP
 from tokswap.methods.cost import Cost, Sizes
+from tokswap.methods.focus import Focus
 from tokswap.methods.interpolate import Interpolate
 from tokswap.methods.landmarks import Landmarks
 from tokswap.methods.mean import Mean
@@ -16,6 +17,7 @@ from tokswap.methods.pieces_presets import FVT, ReTok, TransplantVocab
 from tokswap.methods.procrustes import Procrustes
 from tokswap.methods.ridge import Ridge
 from tokswap.methods.transtokenizer import TransTokenizer
+from tokswap.methods.wechsel import Wechsel
 from tokswap.methods.zero import Zero
 
 METHODS: Mapping[str, type[Method]] = {
@@ -33,6 +35,8 @@ METHODS: Mapping[str, type[Method]] = {
     "mean": Mean,
     "transtokenizer": TransTokenizer,
     "normal": Normal,
+    "focus": Focus,
+    "wechsel": Wechsel,
     "zero": Zero,
 }
 

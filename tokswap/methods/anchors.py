@@ -3,10 +3,11 @@
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from tokswap.errors import MethodError
-from tokswap.methods.base import Problem, Role
+from tokswap.methods.base import Problem
 from tokswap.vocabulary.align import Ids
 
 if TYPE_CHECKING:
@@ -24,30 +25,47 @@ Outliers = Annotated[
 """The setting ``outliers``."""
 
 
-def fit_anchors(problem: Problem, table: "Tensor", outliers: float | None) -> Ids:
+def fit_anchors(problem: Problem, table: "Tensor | None", outliers: float | None) -> Ids:
     """Return the anchors whose rows are fit to compare the models by, in every table that counts.
 
     Args:
         problem: The rows to fill; where the answer is for other roles too, their tables count.
-        table: The donor's table.
+        table: The donor's table; None for a method that does without.
         outliers: Deviations off the median from which a row's length is odd; None leaves all in.
 
     Returns:
         (N,) donor ids.
     """
     anchors = problem.alignment.anchors
-    anchors = anchors[anchors < len(table)]
+    if table is not None:
+        anchors = anchors[anchors < len(table)]
     if outliers is None or not len(anchors):
         return anchors
-    source = problem.alignment.source[anchors]
-    fit = ~problem.find_untrained("donor", table, outliers).numpy()[anchors]
-    for role, base_table in {problem.role: problem.base_table, **problem.also}.items():
-        unfit = problem.find_untrained("base", base_table(), outliers, role=role)
-        fit &= ~unfit.numpy()[source]
-        # A donor with one table has it in both roles.
-        problem.untrained["donor", role] = problem.untrained["donor", problem.role]
+    fit = fit_base_rows(problem, outliers)[problem.alignment.source[anchors]]
+    if table is not None:
+        fit &= ~problem.find_untrained("donor", table, outliers).numpy()[anchors]
+        for role in problem.also:
+            # A donor with one table has it in both roles.
+            problem.untrained["donor", role] = problem.untrained["donor", problem.role]
     found: Ids = anchors[np.asarray(fit)]
     return found
+
+
+def fit_base_rows(problem: Problem, outliers: float | None) -> NDArray[np.bool_]:
+    """Tell which of the base's rows look trained, in every table that the answer is for.
+
+    Args:
+        problem: The rows to fill.
+        outliers: See :func:`fit_anchors`.
+
+    Returns:
+        (S,) bool.
+    """
+    fit = np.ones(problem.alignment.base_rows, dtype=np.bool_)
+    if outliers is not None:
+        for role, table in {problem.role: problem.base_table, **problem.also}.items():
+            fit &= ~problem.find_untrained("base", table(), outliers, role=role).numpy()
+    return fit
 
 
 def check_anchor_count(
@@ -72,24 +90,3 @@ def check_anchor_count(
             f"with the base that are fit to be anchors; {instead}choose a donor with a closer "
             "vocabulary"
         )
-
-
-def trained_base_ids(
-    problem: Problem, table: "Tensor", outliers: float | None, *, role: Role | None = None
-) -> Ids:
-    """Return the base ids of ordinary tokens whose rows look trained in a role.
-
-    Args:
-        problem: The rows to fill.
-        table: The base's table of the role.
-        outliers: See :func:`fit_anchors`.
-        role: Whose table it is; without it, the role that is asked for.
-
-    Returns:
-        (n,) ascending.
-    """
-    used = problem.alignment.used_base_ids
-    if outliers is None or not len(used):
-        return used
-    found: Ids = used[~problem.find_untrained("base", table, outliers, role=role).numpy()[used]]
-    return found

@@ -1,0 +1,45 @@
+"""What methods that learn from a text have in common: settings, and what is checked at once."""
+
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from tokswap.errors import MethodError
+from tokswap.static_vectors import NO_GENSIM
+
+
+def _as_list(said: Any) -> Any:
+    return [said] if isinstance(said, str) else said
+
+
+Texts = Annotated[list[str], BeforeValidator(_as_list)]
+"""Paths of text files; a recipe may give one as it is."""
+
+Dimension = Annotated[int, Field(gt=0, description="numbers in a fastText vector")]
+Epochs = Annotated[int, Field(gt=0, description="passes over the text")]
+MinimumCount = Annotated[
+    int, Field(gt=0, description="what occurs less often in the text has no vector")
+]
+
+
+def check_learning(paths: Iterable[str], method: str, *, trained: bool = True) -> None:
+    """Check what needs no time, before anything slow.
+
+    Args:
+        paths: Files that will be read.
+        method: What messages call the method.
+        trained: Whether gensim will train vectors, or read them.
+
+    Raises:
+        MethodError: If a file is missing or empty, or gensim is not installed.
+    """
+    for path in paths:
+        if not Path(path).is_file():
+            raise MethodError(f"{method} cannot read {path}: there is no such file; check its path")
+        if not Path(path).stat().st_size:
+            raise MethodError(f"{method} cannot learn from {path}, which is empty; give a text")
+    if trained and find_spec("gensim") is None:
+        raise MethodError(NO_GENSIM.format(method=method))

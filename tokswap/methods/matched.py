@@ -1,0 +1,34 @@
+"""Answers that have weights for some of the tokens, and the mean of their pieces for the rest."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tokswap.methods.base import Problem
+from tokswap.methods.pieces import Pieces
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tokswap.solvers.sparse import SparseRows
+
+
+def with_pieces(problem: Problem, places: "Tensor", solved: "SparseRows") -> "SparseRows":
+    """Put weights to their tokens, and fill the tokens without any by the mean of their pieces.
+
+    Args:
+        problem: The rows to fill.
+        places: (P,) int64 places in the problem's ids of the tokens with weights.
+        solved: (P, S + 1) their weights.
+
+    Returns:
+        (M, S + 1).
+    """
+    import torch
+
+    count = len(problem.ids)
+    unsolved = torch.ones(count, dtype=torch.bool)
+    unsolved[places] = False
+    left = unsolved.nonzero()[:, 0]
+    ids = [problem.ids[place] for place in left.tolist()]
+    pieces = Pieces().fill(replace(problem, ids=ids))
+    return solved.scatter(places, count).combine(pieces.scatter(left, count), 1.0, 1.0)
