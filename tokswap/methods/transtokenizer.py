@@ -69,7 +69,7 @@ class TransTokenizer(Method):
     def cost(self, sizes: Sizes) -> Cost:
         """See :meth:`Method.cost`."""
         # What a text will say is not known; most tokens have few pieces that are not their own.
-        return Cost(weights=sizes.pieces + 3 * sizes.missing)
+        return Cost(weights=sizes.pieces + 2 * sizes.missing)
 
     def check(self, sizes: Sizes) -> None:  # noqa: ARG002 - the files do not depend on them
         """See :meth:`Method.check`.
