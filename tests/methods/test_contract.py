@@ -26,12 +26,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "transtokenizer": {"text": [str(SAMPLE)]},
     "mix": {"of": [{"method": "omp", "parameters": {"k": 6}}, "pieces"]},
 }
-AT_MOST = {"focus"}
+AT_MOST = {"focus", "transtokenizer"}
 """Methods that tell the most weights that are usual, for the data decide how many there are."""
 RANDOM = {"normal"}
 """Methods whose rows depend on which rows are asked for beside them."""
-BY_TEXT = {"transtokenizer"}
-"""Methods whose answer has as many weights as a text gives, which is not known before."""
 
 every_method = pytest.mark.parametrize("name", METHODS)
 Ask = Callable[..., Problem]
@@ -168,8 +166,8 @@ def test_tells_what_its_answer_takes(
         held = len(answer.weights.indices) + len(answer.averages.indices)
         assert 0.8 * cost.weights <= held <= cost.weights
     elif not isinstance(answer, Tensor):
-        least = 0.5 if name in BY_TEXT else 0.0 if name in AT_MOST else 0.8
-        assert least * cost.weights <= len(answer.indices) <= cost.weights
+        least = 0 if name in AT_MOST else 0.8 * cost.weights
+        assert least <= len(answer.indices) <= cost.weights
     assert cost.memory > 0 or not (method(name).needs_base or method(name).needs_donor)
 
 

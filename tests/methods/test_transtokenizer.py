@@ -14,7 +14,7 @@ from torch import Tensor
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.errors import MethodError
 from tokswap.evaluation.measure import SAMPLE
-from tokswap.methods import Problem
+from tokswap.methods import Problem, Sizes
 from tokswap.methods.pieces import Pieces
 from tokswap.methods.translation import count_translated
 from tokswap.methods.transtokenizer import TransTokenizer
@@ -162,22 +162,30 @@ def test_a_text_that_is_none_is_refused(
     [
         ("a\nb\n", "a\nb\nc\n", "text.txt has 2 lines and .*donor.txt has 3.*aligned line by line"),
         ("\n \n", "a\nb\n", "finds no line in .*text.txt that has a translation in .*donor.txt"),
-        (None, "a\n", "was given donor_text without text"),
-        ("a\n", None, "was given 1 files of text and 0 of donor_text"),
+        (None, "a\n", "was given 0 files of text and 1 of donor_text"),
     ],
 )
 def test_translations_that_are_none_are_refused(
     text: str | None,
-    translation: str | None,
+    translation: str,
     said: str,
     ask: Ask,
     tiny: Alignment,
     write: Callable[..., str],
 ) -> None:
-    given = None if text is None else write(text)
-    donor_text = [] if translation is None else [write(translation, "donor.txt")]
+    given = [] if text is None else [write(text)]
+    donor_text = write(translation, "donor.txt")
     with pytest.raises(MethodError, match=said):
         weights(ask, tiny, CAB, text=given, donor_text=donor_text)
+
+
+def test_what_is_missing_is_told_at_once(alignment: Alignment, write: Callable[..., str]) -> None:
+    sizes = Sizes(alignment, 24, 0)
+    TransTokenizer(text=write("a")).check(sizes)
+    with pytest.raises(MethodError, match=r"cannot read /no/file: there is no such file"):
+        TransTokenizer(text=write("a"), donor_text="/no/file").check(sizes)
+    with pytest.raises(MethodError, match="was given donor_text without text, which it translates"):
+        TransTokenizer(donor_text=write("a")).check(sizes)
 
 
 WORDS = [f"w{letter}" for letter in "abcdefghijklmnop"]

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from tokswap.errors import MethodError
-from tokswap.methods.base import Problem, Role
+from tokswap.methods.base import Problem
 from tokswap.vocabulary.align import Ids
 
 if TYPE_CHECKING:
@@ -90,24 +90,3 @@ def check_anchor_count(
             f"with the base that are fit to be anchors; {instead}choose a donor with a closer "
             "vocabulary"
         )
-
-
-def trained_base_ids(
-    problem: Problem, table: "Tensor", outliers: float | None, *, role: Role | None = None
-) -> Ids:
-    """Return the base ids of ordinary tokens whose rows look trained in a role.
-
-    Args:
-        problem: The rows to fill.
-        table: The base's table of the role.
-        outliers: See :func:`fit_anchors`.
-        role: Whose table it is; without it, the role that is asked for.
-
-    Returns:
-        (n,) ascending.
-    """
-    used = problem.alignment.used_base_ids
-    if outliers is None or not len(used):
-        return used
-    found: Ids = used[~problem.find_untrained("base", table, outliers, role=role).numpy()[used]]
-    return found

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from tokswap.methods.anchors import Outliers, trained_base_ids
+from tokswap.methods.anchors import Outliers, fit_base_rows
 from tokswap.methods.base import Method, Problem, WithAverages
 from tokswap.methods.cost import Cost, Sizes, recombined_cost
 from tokswap.methods.geometry import Center, Geometry, compare
@@ -103,5 +103,6 @@ class OFA(Method):
         base = geometry.base_table()
         sources = SparseRows.from_padded(indices, weights, len(geometry.anchors))
         rows = sources.map_columns(geometry.base_ids, len(base)).apply(base)
-        ids = torch.from_numpy(trained_base_ids(geometry.problem, base, self.outliers))
+        used = geometry.problem.alignment.used_base_ids
+        ids = torch.from_numpy(used[fit_base_rows(geometry.problem, self.outliers)[used]])
         return project(rows, primitives(base, ids, rank))

@@ -10,7 +10,7 @@ from tokswap.vocabulary.aligned_text import Numbers, cut_texts
 from tokswap.vocabulary.shared_text import BATCH, Counts, Tally
 from tokswap.vocabulary.tokens import Vocabulary
 
-MAX_CELLS = 16_000_000
+MAX_CELLS = 8_000_000
 """Pairs of tokens in a line that are held at once, which takes about a gigabyte."""
 
 

@@ -1,27 +1,20 @@
 """A missing row is made of the base's tokens that write, or translate, the same text."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from tokswap.errors import MethodError
-from tokswap.methods.anchors import Outliers, trained_base_ids
+from tokswap.methods.anchors import Outliers, fit_base_rows
 from tokswap.methods.base import Method, Problem
 from tokswap.methods.cost import Cost, Sizes
+from tokswap.methods.learned import Texts, check_learning
 from tokswap.methods.pieces import Pieces
 
 if TYPE_CHECKING:
     from tokswap.solvers.sparse import SparseRows
     from tokswap.vocabulary.shared_text import Counts
-
-
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-Files = Annotated[list[str] | None, BeforeValidator(_as_list)]
 
 
 class TransTokenizer(Method):
@@ -48,13 +41,13 @@ class TransTokenizer(Method):
     summary: ClassVar[str] = "the base's tokens that write the same text, by counts"
     paper: ClassVar[str] = "Trans-Tokenization (Remy et al., COLM 2024, arXiv 2408.04303)"
 
-    text: Files = Field(
-        default=None,
-        description="text files to count in; without them, the documentation of Python's library",
+    text: Texts = Field(
+        default_factory=list,
+        description="text files to count in; without any, the documentation of Python's library",
     )
-    donor_text: Files = Field(
-        default=None,
-        description="the same files, line by line, in the language of the donor",
+    donor_text: Texts = Field(
+        default_factory=list,
+        description="the same text, line by line, in the language of the donor",
     )
     k: int = Field(default=32, gt=0, description="base tokens of a row, the most counted ones")
     minimum: float = Field(
@@ -75,8 +68,21 @@ class TransTokenizer(Method):
 
     def cost(self, sizes: Sizes) -> Cost:
         """See :meth:`Method.cost`."""
-        # What a text will say is not known; most tokens have the same pieces everywhere.
-        return Cost(weights=sizes.pieces + sizes.missing)
+        # What a text will say is not known; most tokens have few pieces that are not their own.
+        return Cost(weights=sizes.pieces + 2 * sizes.missing)
+
+    def check(self, sizes: Sizes) -> None:  # noqa: ARG002 - the files do not depend on them
+        """See :meth:`Method.check`.
+
+        Raises:
+            MethodError: If a file is missing or empty, or there is nothing that is translated.
+        """
+        check_learning([*self.text, *self.donor_text], "transtokenizer", trained=False)
+        if self.donor_text and not self.text:
+            raise MethodError(
+                "transtokenizer was given donor_text without text, which it translates; give "
+                "method.text in the base's language too"
+            )
 
     def fill(self, problem: Problem) -> "SparseRows":
         """See :meth:`Method.fill`.
@@ -88,7 +94,7 @@ class TransTokenizer(Method):
 
         pieces = Pieces().fill(problem)
         counts = self._count(problem)
-        sources = _trained(problem, self.outliers)
+        sources = fit_base_rows(problem, self.outliers)
         rows, weights = [], []
         for place, number in enumerate(problem.ids):
             mixed: dict[int, float] = {}
@@ -113,26 +119,11 @@ class TransTokenizer(Method):
         from tokswap.vocabulary.shared_text import count_shared
 
         name, label = "transtokenizer", f"transtokenizer, counting for {problem.purpose}"
-        if self.donor_text is None:
-            documents = training_documents(self.text or [], method=name)
+        if not self.donor_text:
+            documents = training_documents(self.text, method=name)
             return count_shared(problem.alignment, documents, label=label)
-        if not self.text:
-            raise MethodError(
-                f"{name} was given donor_text without text, which it translates; give method.text "
-                "in the base's language too"
-            )
         pairs = translated_lines(self.text, self.donor_text, method=name)
         return count_translated(problem.alignment, pairs, label=label)
-
-
-def _trained(problem: Problem, outliers: float | None) -> "np.ndarray[Any, np.dtype[np.bool_]]":
-    """Tell which base rows may be sources in all roles that the answer is for: (S,) bool."""
-    found = np.ones(problem.alignment.base_rows, dtype=np.bool_)
-    for role, table in {problem.role: problem.base_table, **problem.also}.items():
-        trained = np.zeros(problem.alignment.base_rows, dtype=np.bool_)
-        trained[trained_base_ids(problem, table(), outliers, role=role)] = True
-        found &= trained
-    return found
 
 
 def _largest(counts: Mapping[int, float], k: int) -> dict[int, float]:

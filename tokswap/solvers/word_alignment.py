@@ -65,11 +65,12 @@ def align(
     symbols = grid.keys // grid.width, grid.keys % grid.width
     chances = []
     for here, there in ((0, 1), (1, 0)):
-        chance = np.zeros(0)
-        likely = None
-        for _ in range(iterations):
-            chance = _chances(grid, here, there, likely)
-            likely = _likely(grid, symbols, chance, here, there)
+        nowhere = _nowhere(grid, symbols, there)
+        chance = _chances(grid, here, there, None, np.zeros(1))
+        for number in range(iterations):
+            if number:
+                likely = _likely(grid, symbols, chance, here, there)
+                chance = _chances(grid, here, there, likely, nowhere)
             if progress is not None:
                 progress(1)
         chances.append(chance)
@@ -122,35 +123,41 @@ class _Grid:
         )
 
 
-def _chances(grid: _Grid, here: int, there: int, likely: tuple[Figures, Figures] | None) -> Figures:
+def _chances(
+    grid: _Grid, here: int, there: int, likely: Figures | None, nowhere: Figures
+) -> Figures:
     """Tell for each cell how likely the symbol ``there`` comes from the one ``here``, (c,).
 
     Args:
         grid: The cells.
         here: The language that explains.
         there: The language that is explained.
-        likely: How likely each pair is, (p,), and how likely the symbol of each cell comes from
-            none, (c,); without it all are as likely, and none is out of the question.
+        likely: How likely each pair is, (p,); without it all are as likely.
+        nowhere: How likely the symbol of each cell comes from none, (c,).
     """
-    if likely is None:
-        weights = grid.often[here].astype(np.float64)
-        none = np.zeros(1)
-    else:
-        weights = grid.often[here] * likely[0][grid.pair]
-        none = likely[1]
+    weights = grid.often[here].astype(np.float64)
+    if likely is not None:
+        weights *= likely[grid.pair]
     whole = np.bincount(grid.place[there], weights)
-    found: Figures = weights / np.maximum(whole[grid.place[there]] + none, 1e-300)
+    found: Figures = weights / np.maximum(whole[grid.place[there]] + nowhere, 1e-300)
     return found
 
 
 def _likely(
     grid: _Grid, symbols: tuple[Numbers, Numbers], chances: Figures, here: int, there: int
-) -> tuple[Figures, Figures]:
-    """Tell how likely each pair is, (p,), and for each cell a symbol from nowhere, (c,)."""
+) -> Figures:
+    """Tell how likely each pair is among those with the same symbol ``here``, (p,)."""
     counts = np.bincount(grid.pair, grid.often[there] * chances, minlength=len(grid.keys))
     whole = np.bincount(symbols[here], counts)
-    pairs = counts / np.maximum(whole[symbols[here]], 1e-300)
+    found: Figures = counts / np.maximum(whole[symbols[here]], 1e-300)
+    return found
+
+
+def _nowhere(grid: _Grid, symbols: tuple[Numbers, Numbers], there: int) -> Figures:
+    """Tell how likely the symbol of each cell comes from none: as often as it occurs, (c,)."""
     # Each symbol in its line once, by the first of its cells.
     _, ones = np.unique(grid.place[there], return_index=True)
-    occur = np.bincount(symbols[there][grid.pair[ones]], grid.often[there][ones])
-    return pairs, (occur / max(occur.sum(), 1.0))[symbols[there][grid.pair]]
+    symbol = symbols[there][grid.pair]
+    occur = np.bincount(symbol[ones], grid.often[there][ones])
+    found: Figures = (occur / max(occur.sum(), 1.0))[symbol]
+    return found
