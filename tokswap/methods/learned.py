@@ -40,6 +40,9 @@ def check_learning(paths: Iterable[str], method: str, *, trained: bool = True) -
         if not Path(path).is_file():
             raise MethodError(f"{method} cannot read {path}: there is no such file; check its path")
         if not Path(path).stat().st_size:
-            raise MethodError(f"{method} cannot learn from {path}, which is empty; give a text")
+            raise MethodError(
+                f"{method} cannot learn from {path}, which is empty; give a file that holds some "
+                "text, or leave it out"
+            )
     if trained and find_spec("gensim") is None:
         raise MethodError(NO_GENSIM.format(method=method))

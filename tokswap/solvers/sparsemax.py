@@ -10,7 +10,7 @@ from tokswap.solvers.looks import ROWS
 from tokswap.solvers.units import unit
 
 _BLOCK_BYTES = 256 << 20
-FIRST = 64
+FIRST = 128
 """Scores that are looked at first; rows whose support may be larger are looked at again."""
 
 
