@@ -12,7 +12,7 @@ from tokswap.errors import EvaluationError, MethodError
 from tokswap.evaluation.texts import file_chunks
 from tokswap.static_vectors import Rows, StaticVectors
 from tokswap.vocabulary.pieces import cut
-from tokswap.vocabulary.spelled import spell_tokens
+from tokswap.vocabulary.spelled import plain_texts
 from tokswap.vocabulary.tokens import Vocabulary
 
 if TYPE_CHECKING:
@@ -123,7 +123,8 @@ def token_vectors(
 
     Where the vectors have character n-grams, a token's text is a word like any other; where they
     have not, a token is the mean of the words that contain it, as the tokenizer cuts them, weighted
-    by their frequency. The space at a token's beginning tells nothing in either.
+    by their frequency. The space at a token's beginning tells nothing in either. By n-grams no
+    token has a vector that is part of a character: they would be those of no text.
 
     Args:
         vectors: Of words.
@@ -134,8 +135,7 @@ def token_vectors(
         Vectors (n, width), zeros for tokens without one, and which have one, (n,) bool.
     """
     if vectors.compose is not None:
-        spelled = spell_tokens(vocabulary)
-        return vectors.composed([(spelled[number] or "").strip() for number in ids])
+        return vectors.composed(plain_texts(vocabulary, ids))
     sums = np.zeros((len(vocabulary), vectors.width), dtype=np.float64)
     weights = np.zeros(len(vocabulary), dtype=np.float64)
     words = list(vectors.places)

@@ -52,7 +52,7 @@ def pickled(path: Path) -> None:
 
 
 def test_a_plain_encoder_needs_a_pooling(bert: Path) -> None:
-    assert "`pooling` as mean, cls or last" in refusal(bert)
+    assert "`encoder_pooling`) as mean, cls or last" in refusal(bert)
     assert "give mean, cls or last" in refusal(bert, pooling="max")
 
 

@@ -8,6 +8,7 @@ import torch
 from tokenizers import Tokenizer, models
 from torch import Tensor
 
+from tests.encoders.conftest import small_bert  # noqa: F401 - a fixture
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.methods import Problem, Role
 from tokswap.vocabulary.align import Alignment, align

@@ -9,13 +9,14 @@ import pytest
 import torch
 
 import tokswap
-from tokswap.errors import MethodError, RecipeError
+from tokswap.checkpoint.source import Checkpoint
+from tokswap.errors import EncoderError, MethodError, RecipeError
 from tokswap.methods import Problem
 from tokswap.methods.pieces import Pieces
 from tokswap.methods.wechsel import Wechsel
 from tokswap.recipe import make_recipe
 from tokswap.vocabulary.align import Alignment, align
-from tokswap.vocabulary.spelled import spell_tokens
+from tokswap.vocabulary.spelled import plain_text, spell_tokens
 from tokswap.vocabulary.tokens import Vocabulary
 
 Ask = Callable[..., Problem]
@@ -153,6 +154,7 @@ def test_an_encoders_vectors_need_no_text(
     ("settings", "said"),
     [
         ({"encoder": "x", "text": "y"}, "an encoder needs no text, vectors or dictionary"),
+        ({"encoder_pooling": "cls"}, "are of an encoder; give one"),
         ({"dictionary": "x"}, "a dictionary aligns two languages; give base_text"),
         ({"base_vectors": "x", "base_text": "y"}, "are both given; leave one out"),
         (
@@ -165,3 +167,50 @@ def test_settings_that_contradict_each_other_are_refused(settings: Any, said: st
     asked = {"base_model": "b", "donor": "d", "method": "wechsel", "parameters": settings}
     with pytest.raises(RecipeError, match=said):
         make_recipe(asked)
+
+
+def test_an_encoder_is_opened_before_anything_slow(
+    ask: Ask,
+    alignment: Alignment,
+    small_bert: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(EncoderError, match=r"`encoder_pooling`\) as mean, cls or last"):
+        Wechsel(encoder=str(small_bert)).check(None)  # type: ignore[arg-type]
+    monkeypatch.setenv("TOKSWAP_CACHE", str(tmp_path))
+    rows = torch.zeros(alignment.base_rows, 3)  # all but the letters, which the encoder knows
+    letters = [alignment.base.ids[bytes([letter])] for letter in b"abcdefgh"]
+    rows[letters] = torch.randn(len(letters), 3, generator=torch.Generator().manual_seed(0))
+    settings: dict[str, Any] = {"encoder": str(small_bert), "k": len(letters), "outliers": 50.0}
+    problem = ask([int(alignment.missing[-1])], base=rows)
+    first, mean = (
+        Wechsel(**settings, encoder_pooling=pooling).fill(problem) for pooling in ("cls", "mean")
+    )
+    assert sorted(dict(first.row(0))) == sorted(letters)
+    assert first.row(0) != mean.row(0)
+
+
+@pytest.mark.parametrize("source", ["encoder", "text"])
+def test_parts_of_characters_are_like_nothing(
+    ask: Ask, small_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    """The bundled pair turned round: tiny-mistral's bytes against parts of characters."""
+    monkeypatch.setenv("TOKSWAP_CACHE", str(tmp_path))
+    base, donor = (Checkpoint.open(name).vocabulary for name in ("tiny-mistral", "tiny-llama"))
+    alignment = align(base, donor, base_rows=len(base), rows=len(donor))
+    broken = [int(n) for n in alignment.missing if plain_text(donor.spelling[n]) is None][:5]
+    settings: dict[str, Any] = {"text": SAMPLE, "dimension": 8, "epochs": 1, "minimum_count": 2}
+    if source == "encoder":
+        settings = {"encoder": str(small_bert), "encoder_pooling": "mean"}
+    table = torch.randn(len(base), 3, generator=torch.Generator().manual_seed(2))
+    whole = int(alignment.missing[alignment.missing > 3000][0])
+    problem = ask([*broken, whole], given=alignment, base=table, donor=None)
+    answer = Wechsel(**settings, k=len(base), outliers=None).fill(problem)
+    pieces = Pieces().fill(problem)
+    assert [answer.row(n) for n in range(len(broken))] == [
+        pieces.row(n) for n in range(len(broken))
+    ]
+    used = {column for column, _ in answer.row(len(broken))}
+    assert len(used) > 1000
+    assert not [n for n in used if plain_text(base.spelling[n]) is None]

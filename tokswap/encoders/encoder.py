@@ -202,7 +202,8 @@ def open_encoder(
     if not contents.parts and pooling is None:
         raise EncoderError(
             f"encoder {name!r} does not say how it makes one vector of a text's tokens; give "
-            f"`pooling` as {_one_of(get_args(Pooling))}, whichever it was trained with"
+            f"`pooling` (a method's `encoder_pooling`) as {_one_of(get_args(Pooling))}, whichever "
+            "it was trained with"
         )
     if contents.parts and importlib.util.find_spec("sentence_transformers") is None:
         raise EncoderError(
@@ -232,7 +233,7 @@ def _files(name: str) -> Files:
         except NameUnknownError as error:
             raise EncoderError(
                 f"the encoder {name} is not installed, and {DEFAULT_ON_HUB} cannot be fetched from "
-                f"the Hub in its place; {INSTALL}, or set `encoder: base`"
+                f"the Hub in its place; {INSTALL}, or set `encoder: base`, which tokenadapt knows"
             ) from error
         return files
     return open_files(Location(name, "folder", str(get_model_path())))

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tokswap.vocabulary.align import Alignment
+from tokswap.vocabulary.spelled import plain_text
 from tokswap.vocabulary.tokens import Vocabulary
 
 
@@ -50,10 +51,10 @@ def plain_texts(
     donor, base = alignment.donor.spelling, alignment.base.spelling
     spelt = [donor[number] or b"" for number in ids]
     pieces = [alignment.pieces[number] for number in ids]
-    texts = {number: _text(base[number]) for number in neighbours}
+    texts = {number: plain_text(base[number]) for number in neighbours}
     chosen = [number for number, text in texts.items() if text is not None]
     for row in pieces:
-        texts.update((number, _text(base[number])) for number in row if number not in texts)
+        texts.update((number, plain_text(base[number])) for number in row if number not in texts)
     shares = []
     for token, row in zip(spelt, pieces, strict=True):
         parts = [base[number] or b"" for number in row]
@@ -61,7 +62,7 @@ def plain_texts(
         size = _characters if chars else len
         shares.append([size(part) / max(size(token), 1) for part in parts])
     return Texts(
-        missing=[_text(data) for data in spelt],
+        missing=[plain_text(data) for data in spelt],
         pieces=pieces,
         shares=shares,
         neighbours=sorted(chosen),
@@ -107,10 +108,6 @@ def decoded_texts(alignment: Alignment, ids: Sequence[int], length: str) -> Text
 
 def _decode(vocabulary: Vocabulary, ids: Sequence[int]) -> list[str]:
     return vocabulary.backend.decode_batch([[n] for n in ids], skip_special_tokens=False)
-
-
-def _text(data: bytes | None) -> str | None:
-    return (_decoded(data or b"") or "").strip() or None
 
 
 def _decoded(data: bytes) -> str | None:

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from tokswap.errors import MethodError
 from tokswap.methods.base import Problem
@@ -12,6 +14,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tokswap.encoders import Encoder
+
+Pooling = Annotated[
+    Literal["mean", "cls", "last"] | None,
+    Field(description="how the encoder's states become one vector; null for its own way"),
+]
+"""The setting ``encoder_pooling``."""
+Prefix = Annotated[
+    str | None,
+    Field(description="written before each text; null for the encoder's own prompt"),
+]
+"""The setting ``encoder_prefix``."""
+BatchSize = Annotated[int, Field(gt=0, description="texts that are encoded at once")]
+"""The setting ``batch_size``."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from tokswap.errors import MethodError
 from tokswap.methods.base import Method, Problem, Role
 from tokswap.methods.cost import BLOCKS, Cost, Sizes
 from tokswap.methods.token_texts import Texts, decoded_texts, plain_texts
-from tokswap.methods.token_vectors import Vectors, encoded, of_base
+from tokswap.methods.token_vectors import BatchSize, Pooling, Prefix, Vectors, encoded, of_base
 from tokswap.progress import bar
 
 if TYPE_CHECKING:
@@ -91,13 +91,9 @@ class TokenAdapt(Method):
         description="text encoder that tells how alike tokens are: a name as of a model; or "
         "`base`, the base's own input rows",
     )
-    encoder_pooling: Literal["mean", "cls", "last"] | None = Field(
-        default=None, description="how the encoder's states become one vector; null for its own way"
-    )
-    encoder_prefix: str | None = Field(
-        default=None, description="written before each text; null for the encoder's own prompt"
-    )
-    batch_size: int = Field(default=64, gt=0, description="texts that are encoded at once")
+    encoder_pooling: Pooling = None
+    encoder_prefix: Prefix = None
+    batch_size: BatchSize = 64
     outliers: float | None = Field(
         default=4.0,
         gt=0.0,

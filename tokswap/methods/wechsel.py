@@ -20,16 +20,18 @@ from tokswap.methods.base import Method, Problem
 from tokswap.methods.cost import BLOCKS, ROWS, Cost, Sizes
 from tokswap.methods.learned import Dimension, Epochs, MinimumCount, Texts, check_learning
 from tokswap.methods.matched import with_pieces
+from tokswap.methods.token_vectors import BatchSize, Pooling, Prefix
 from tokswap.progress import bar
 from tokswap.static_vectors import StaticVectors, Training, train
 from tokswap.training_text import MAX_BYTES, training_documents
 from tokswap.vector_files import read_vectors
 from tokswap.vocabulary.align import Ids
-from tokswap.vocabulary.spelled import spell_tokens
+from tokswap.vocabulary.spelled import plain_texts
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tokswap.encoders import Encoder
     from tokswap.solvers.sparse import SparseRows
 
 
@@ -99,6 +101,9 @@ class Wechsel(Method):
         default=None,
         description="take the vectors of a text encoder that knows both languages instead",
     )
+    encoder_pooling: Pooling = None
+    encoder_prefix: Prefix = None
+    batch_size: BatchSize = 64
     dimension: Dimension = 100
     epochs: Epochs = 3
     minimum_count: MinimumCount = 10
@@ -109,6 +114,8 @@ class Wechsel(Method):
         two = bool(self.base_text or self.base_vectors or self.donor_vectors)
         if self.encoder and (two or self.text or self.dictionary):
             raise ValueError("an encoder needs no text, vectors or dictionary; leave them out")
+        if not self.encoder and (self.encoder_pooling or self.encoder_prefix):
+            raise ValueError("encoder_pooling and encoder_prefix are of an encoder; give one")
         if self.dictionary and not two:
             raise ValueError("a dictionary aligns two languages; give base_text or vectors of both")
         if self.base_vectors and self.base_text:
@@ -130,10 +137,17 @@ class Wechsel(Method):
         return Cost(weights=self.k * sizes.missing, memory=memory)
 
     def check(self, sizes: Sizes) -> None:  # noqa: ARG002 - the files do not depend on them
-        """See :meth:`Method.check`."""
+        """See :meth:`Method.check`.
+
+        Raises:
+            MethodError: If a file is missing or empty, or gensim is not installed.
+            EncoderError: If the encoder cannot be used.
+        """
         files = [self.base_vectors, self.donor_vectors, self.dictionary]
         paths = [*self.text, *self.base_text, *(path for path in files if path)]
         check_learning(paths, "wechsel", trained=self.encoder is None)
+        if self.encoder is not None:
+            self._open(self.encoder, "cpu")
 
     def fill(self, problem: Problem) -> "SparseRows":
         """See :meth:`Method.fill`.
@@ -163,7 +177,7 @@ class Wechsel(Method):
         base_ids = alignment.used_base_ids
         base_ids = base_ids[fit[base_ids]]
         if self.encoder is not None:
-            return self._encoded(problem, base_ids)
+            return self._encoded(problem, base_ids, self._open(self.encoder, problem.device))
         base_words, donor_words = self._spaces(problem)
         base, base_known = token_vectors(base_words, alignment.base, base_ids.tolist())
         donor, known = token_vectors(donor_words, alignment.donor, problem.ids)
@@ -203,24 +217,38 @@ class Wechsel(Method):
             return donor, donor
         return given(self.base_vectors, self.base_text or self.text), donor
 
-    def _encoded(self, problem: Problem, base_ids: Ids) -> Described:
+    def _open(self, encoder: str, device: str) -> "Encoder":
+        from tokswap.encoders import open_encoder
+
+        return open_encoder(
+            encoder,
+            pooling=self.encoder_pooling,
+            prefix=self.encoder_prefix,
+            device=device,
+            batch_size=self.batch_size,
+        )
+
+    def _encoded(self, problem: Problem, base_ids: Ids, encoder: "Encoder") -> Described:
         """Take an encoder's vectors of the tokens' texts."""
         import torch
 
-        from tokswap.encoders import embed, open_encoder
+        from tokswap.encoders import embed
 
-        base, donor = (
-            [(text or "").strip() for text in spell_tokens(vocabulary)]
-            for vocabulary in (problem.alignment.base, problem.alignment.donor)
+        texts = plain_texts(problem.alignment.base, base_ids.tolist())
+        texts += plain_texts(problem.alignment.donor, problem.ids)
+        there = torch.tensor([text is not None for text in texts], dtype=torch.bool)
+        found = embed(encoder, [text for text in texts if text is not None])
+        # A text in which the encoder finds no token of its own has zeros.
+        told = found.any(dim=1)
+        there[there.clone()] = told
+        of_base = there[: len(base_ids)].numpy()
+        base, donor = torch.split(found[told], [of_base.sum(), there.sum() - of_base.sum()])
+        return Described(
+            base_ids=base_ids[of_base],
+            base=base,
+            places=np.flatnonzero(there[len(base_ids) :].numpy()),
+            donor=donor,
         )
-        base_ids = base_ids[[bool(base[number]) for number in base_ids]]
-        places = np.flatnonzero([bool(donor[number]) for number in problem.ids])
-        texts = [base[number] for number in base_ids]
-        texts += [donor[problem.ids[place]] for place in places]
-        encoder = open_encoder(self.encoder or "", device=problem.device)
-        vectors = embed(encoder, texts)
-        split = torch.split(vectors, [len(base_ids), len(places)])
-        return Described(base_ids, split[0], places, split[1])
 
     def _solve(self, found: Described, problem: Problem) -> "SparseRows":
         """Weigh the base's tokens (n) for each donor token with a vector: (P, n)."""

@@ -1,6 +1,6 @@
 """Tokens as words: how a token is spelled for a program that knows text, and text cut into them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tokswap.vocabulary.tokens import Vocabulary
 
@@ -28,6 +28,23 @@ def spell_tokens(vocabulary: Vocabulary) -> list[str | None]:
         None if data is None or not data or number in special else spell(data)
         for number, data in enumerate(vocabulary.spelling)
     ]
+
+
+def plain_texts(vocabulary: Vocabulary, ids: Iterable[int]) -> list[str | None]:
+    """Read tokens as texts without the spaces around them, for a program that knows words.
+
+    No text has a special token, one that is part of a character, or nothing but spaces.
+    """
+    special, spelling = vocabulary.special, vocabulary.spelling
+    return [None if number in special else plain_text(spelling[number]) for number in ids]
+
+
+def plain_text(data: bytes | None) -> str | None:
+    """Read one token's bytes as such a text."""
+    try:
+        return (data or b"").decode().strip() or None
+    except UnicodeDecodeError:
+        return None
 
 
 def cut_into_words(vocabulary: Vocabulary, texts: Sequence[str]) -> list[list[str]]:
