@@ -1,5 +1,6 @@
 """What methods learn from, and what they say where there is nothing."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from tokswap import progress
 from tokswap.bundled.train.corpus import read_corpus
 from tokswap.errors import MethodError
-from tokswap.training_text import DOCUMENT, training_documents
+from tokswap.training_text import DOCUMENT, documentation_hash, training_documents
 
 LINES = "".join(f"Line {number} – of « text », with\ttabs.\r\n\n" for number in range(5000))
 
@@ -39,6 +40,8 @@ def test_without_files_the_documentation_stands_in_and_says_so(notes) -> None:
     assert long
     assert not [text for text in long if text in kept_back]
     assert "documentation of Python's library" in (said := notes())
+    hashed = hashlib.sha256(b"".join(text.encode() + b"\0" for text in found)).hexdigest()
+    assert documentation_hash() == f"sha256:{hashed}"
     assert "--set method.text=FILE" in said
 
 

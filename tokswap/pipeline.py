@@ -283,6 +283,8 @@ def plan_for(pair: Pair, recipe: Recipe, device: str = "cpu", blocks: Blocks | N
         "recipe": {key: said for key, said in recipe.record().items() if key not in OF_A_RUN},
         "counts": counts(pair.alignment),
     }
+    methods = recipe.methods.values()
+    about["sources"] = {name: said for each in methods for name, said in each.sources().items()}
     tables = pair.tables()
     made = make_plan(
         pair.alignment, recipe.methods, tables, seed=recipe.seed, device=device, blocks=blocks

@@ -1,5 +1,6 @@
 """The text that methods learn from: files, or what every Python installation carries."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -69,6 +70,14 @@ def training_documents(
 def _documentation() -> tuple[str, ...]:
     """Read Python's documentation, which takes seconds."""
     return tuple(text for text in training_prose() if text.strip())
+
+
+def documentation_hash() -> str:
+    """Tell this Python's documentation from another's."""
+    digest = hashlib.sha256()
+    for document in _documentation():
+        digest.update(document.encode() + b"\0")
+    return f"sha256:{digest.hexdigest()}"
 
 
 def _documents(path: Path) -> Iterator[str]:

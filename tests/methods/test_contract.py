@@ -1,6 +1,7 @@
 """What every method promises, whatever it does."""
 
 import copy
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -214,3 +215,13 @@ def test_has_defaults_and_refuses_unknown_settings(name: str) -> None:
 
 def test_the_default_is_a_method() -> None:
     assert DEFAULT in METHODS
+
+
+@every_method
+def test_tells_what_else_decides_its_rows(name: str) -> None:
+    """The version of gensim, and hashes; two calls say the same."""
+    said = method(name).sources()
+    assert said == method(name).sources()
+    assert all(re.fullmatch(r"sha256:[0-9a-f]{64}|[\d.]+", text) for text in said.values())
+    learns = {"focus", "wechsel", "transtokenizer"}
+    assert (str(SAMPLE) in said) == (name in learns)

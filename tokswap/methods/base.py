@@ -159,6 +159,14 @@ class Method(BaseModel, ABC):
         """
         return Cost(weights=sizes.missing)
 
+    def sources(self) -> dict[str, str]:
+        """Tell what decides the rows beside the models, the recipe and the seed, for the record.
+
+        Returns:
+            By name of a file, an encoder or a package: its hash, revision or version.
+        """
+        return {}
+
     def check(self, sizes: Sizes) -> None:
         """Refuse what is seen to fail by the sizes alone, before anything slow.
 

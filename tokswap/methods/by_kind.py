@@ -54,6 +54,10 @@ class ByKind(Method):
         """See :meth:`Method.cost`; every method is taken to fill all tokens, which is too much."""
         return together([method.cost(sizes) for method in self._all()])
 
+    def sources(self) -> dict[str, str]:
+        """See :meth:`Method.sources`."""
+        return {name: said for method in self._all() for name, said in method.sources().items()}
+
     def check(self, sizes: Sizes) -> None:
         """See :meth:`Method.check`."""
         for method in self._all():

@@ -8,7 +8,14 @@ from tokswap.errors import MethodError
 from tokswap.methods.anchors import Outliers, check_anchor_count, fit_anchors
 from tokswap.methods.base import Method, Problem
 from tokswap.methods.cost import BLOCKS, Cost, Sizes
-from tokswap.methods.learned import Dimension, Epochs, MinimumCount, Texts, check_learning
+from tokswap.methods.learned import (
+    Dimension,
+    Epochs,
+    MinimumCount,
+    Texts,
+    check_learning,
+    learned_from,
+)
 from tokswap.methods.matched import with_pieces
 from tokswap.progress import bar
 from tokswap.static_vectors import StaticVectors, Training, train
@@ -69,6 +76,10 @@ class Focus(Method):
         # The text as words, the vectors twice, and the scores.
         vectors = 8 * self.dimension * (17 * len(sizes.alignment.donor) + sizes.missing)
         return Cost(weights=slots * sizes.missing, memory=2 * MAX_BYTES + vectors + BLOCKS)
+
+    def sources(self) -> dict[str, str]:
+        """See :meth:`Method.sources`."""
+        return learned_from(self.text, documentation=not self.text, package="gensim")
 
     def check(self, sizes: Sizes) -> None:  # noqa: ARG002 - the files do not depend on them
         """See :meth:`Method.check`."""

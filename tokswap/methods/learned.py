@@ -1,6 +1,8 @@
 """What methods that learn from a text have in common: settings, and what is checked at once."""
 
+import hashlib
 from collections.abc import Iterable
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from tokswap.errors import MethodError
 from tokswap.static_vectors import NO_GENSIM
+from tokswap.training_text import documentation_hash
 
 
 def _as_list(said: Any) -> Any:
@@ -23,6 +26,33 @@ Epochs = Annotated[int, Field(gt=0, description="passes over the text")]
 MinimumCount = Annotated[
     int, Field(gt=0, description="what occurs less often in the text has no vector")
 ]
+
+
+def learned_from(
+    paths: Iterable[str], *, documentation: bool, package: str | None = None
+) -> dict[str, str]:
+    """Tell what a method learns from, as :meth:`~tokswap.methods.base.Method.sources` does.
+
+    Args:
+        paths: Files.
+        documentation: Whether it learns from the documentation of Python's library too.
+        package: What it is learned by, where that is a package.
+
+    Raises:
+        MethodError: If a file cannot be read.
+    """
+    found = {path: _hash(path) for path in paths}
+    if documentation:
+        found["documentation of Python's library"] = documentation_hash()
+    return found | ({package: version(package)} if package else {})
+
+
+def _hash(path: str) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    except OSError as error:
+        raise MethodError(f"{path} cannot be read: {error.strerror}; check its path") from error
 
 
 def check_learning(paths: Iterable[str], method: str, *, trained: bool = True) -> None:

@@ -85,6 +85,10 @@ class Mix(Method):
         # What is added to rows that are held is in them.
         return replace(cost, weights=0) if cost.dense else cost
 
+    def sources(self) -> dict[str, str]:
+        """See :meth:`Method.sources`."""
+        return {name: said for share in self.of for name, said in share.made.sources().items()}
+
     def check(self, sizes: Sizes) -> None:
         """See :meth:`Method.check`."""
         for share in self.of:

@@ -79,6 +79,11 @@ def encoded(texts: Texts, encoder: "Encoder", base_rows: int) -> Vectors:
     return Vectors(vectors[:count], vectors[count:], _places(ids, base_rows))
 
 
+def encoder_source(encoder: "Encoder") -> dict[str, str]:
+    """Tell which encoder it is, as :meth:`~tokswap.methods.base.Method.sources` does."""
+    return {encoder.name: encoder.settings.encoder}
+
+
 def of_base(problem: Problem, texts: Texts) -> Vectors:
     """Take the base's own input rows, and the mean of its pieces' rows for a missing token.
 

@@ -10,7 +10,15 @@ from tokswap.errors import MethodError
 from tokswap.methods.base import Method, Problem, Role
 from tokswap.methods.cost import BLOCKS, Cost, Sizes
 from tokswap.methods.token_texts import Texts, decoded_texts, plain_texts
-from tokswap.methods.token_vectors import BatchSize, Pooling, Prefix, Vectors, encoded, of_base
+from tokswap.methods.token_vectors import (
+    BatchSize,
+    Pooling,
+    Prefix,
+    Vectors,
+    encoded,
+    encoder_source,
+    of_base,
+)
 from tokswap.progress import bar
 
 if TYPE_CHECKING:
@@ -121,6 +129,10 @@ class TokenAdapt(Method):
         near = self.k * sizes.missing if self.global_weight else 0
         mean = sizes.missing if self._rescales else 0
         return Cost(weights=sizes.pieces + near + mean, memory=4 * rows * width + BLOCKS)
+
+    def sources(self) -> dict[str, str]:
+        """See :meth:`Method.sources`."""
+        return {} if self.encoder == BASE else encoder_source(self._open("cpu"))
 
     def check(self, sizes: Sizes) -> None:
         """See :meth:`Method.check`.

@@ -9,7 +9,7 @@ from tokswap.errors import MethodError
 from tokswap.methods.anchors import Outliers, fit_base_rows
 from tokswap.methods.base import Method, Problem
 from tokswap.methods.cost import Cost, Sizes
-from tokswap.methods.learned import Texts, check_learning
+from tokswap.methods.learned import Texts, check_learning, learned_from
 from tokswap.methods.pieces import Pieces
 
 if TYPE_CHECKING:
@@ -70,6 +70,10 @@ class TransTokenizer(Method):
         """See :meth:`Method.cost`."""
         # What a text will say is not known; most tokens have few pieces that are not their own.
         return Cost(weights=sizes.pieces + 2 * sizes.missing)
+
+    def sources(self) -> dict[str, str]:
+        """See :meth:`Method.sources`."""
+        return learned_from([*self.text, *self.donor_text], documentation=not self.text)
 
     def check(self, sizes: Sizes) -> None:  # noqa: ARG002 - the files do not depend on them
         """See :meth:`Method.check`.

@@ -18,9 +18,16 @@ from tokswap.errors import MethodError
 from tokswap.methods.anchors import Outliers, fit_base_rows
 from tokswap.methods.base import Method, Problem
 from tokswap.methods.cost import BLOCKS, ROWS, Cost, Sizes
-from tokswap.methods.learned import Dimension, Epochs, MinimumCount, Texts, check_learning
+from tokswap.methods.learned import (
+    Dimension,
+    Epochs,
+    MinimumCount,
+    Texts,
+    check_learning,
+    learned_from,
+)
 from tokswap.methods.matched import with_pieces
-from tokswap.methods.token_vectors import BatchSize, Pooling, Prefix
+from tokswap.methods.token_vectors import BatchSize, Pooling, Prefix, encoder_source
 from tokswap.progress import bar
 from tokswap.static_vectors import StaticVectors, Training, train
 from tokswap.training_text import MAX_BYTES, training_documents
@@ -136,6 +143,13 @@ class Wechsel(Method):
         memory = 2 * MAX_BYTES + 8 * self.dimension * 17 * tokens + BLOCKS
         return Cost(weights=self.k * sizes.missing, memory=memory)
 
+    def sources(self) -> dict[str, str]:
+        """See :meth:`Method.sources`."""
+        if self.encoder is not None:
+            return encoder_source(self._open(self.encoder, "cpu"))
+        whole = self.text or (self.donor_vectors and (self.base_text or self.base_vectors))
+        return learned_from(self._files, documentation=not whole, package="gensim")
+
     def check(self, sizes: Sizes) -> None:  # noqa: ARG002 - the files do not depend on them
         """See :meth:`Method.check`.
 
@@ -143,9 +157,7 @@ class Wechsel(Method):
             MethodError: If a file is missing or empty, or gensim is not installed.
             EncoderError: If the encoder cannot be used.
         """
-        files = [self.base_vectors, self.donor_vectors, self.dictionary]
-        paths = [*self.text, *self.base_text, *(path for path in files if path)]
-        check_learning(paths, "wechsel", trained=self.encoder is None)
+        check_learning(self._files, "wechsel", trained=self.encoder is None)
         if self.encoder is not None:
             self._open(self.encoder, "cpu")
 
@@ -168,6 +180,11 @@ class Wechsel(Method):
         base_ids = torch.from_numpy(found.base_ids)
         solved = solved.map_columns(base_ids, problem.columns)
         return with_pieces(problem, torch.from_numpy(found.places), solved)
+
+    @property
+    def _files(self) -> list[str]:
+        files = [self.base_vectors, self.donor_vectors, self.dictionary]
+        return [*self.text, *self.base_text, *(path for path in files if path)]
 
     def _describe(self, problem: Problem) -> Described:
         import torch

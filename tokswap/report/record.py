@@ -87,6 +87,7 @@ def make_record(
         "recipe": recipe.record(),
         "versions": versions(),
         "counts": counts(pair.alignment),
+        "sources": plan.about.get("sources") or {},
         "untrained": plan.about.get("untrained") or {},
         "held_out": dict(held_out) if held_out else None,
         "tied": pair.layout.tied,
