@@ -118,6 +118,11 @@ def test_every_kind_gets_the_rows_of_its_method(
         torch.testing.assert_close(made[place], alone, rtol=1e-4, atol=1e-5)
 
 
+def test_no_tokens_of_any_kind(ask: Ask) -> None:
+    made = ByKind(rest=METHODS["pieces"](), kinds={"digits": METHODS["mean"]()}).fill(ask([]))
+    assert (len(made), len(made.places)) == (0, 0)
+
+
 def test_one_method_for_all_kinds_is_that_method(ask: Ask, ids: list[int]) -> None:
     omp = METHODS["omp"](k=3)
     everywhere = ByKind(rest=omp, kinds=dict.fromkeys(KINDS, omp))

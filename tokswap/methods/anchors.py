@@ -88,5 +88,5 @@ def check_anchor_count(
         raise MethodError(
             f"{method} with {said} needs {needed} anchors, and {donor!r} shares {anchors} tokens "
             f"with the base that are fit to be anchors; {instead}choose a donor with a closer "
-            "vocabulary"
+            "vocabulary, or a method that needs no anchors, such as pieces"
         )

@@ -70,6 +70,7 @@ class ByKind(Method):
         for place, number in enumerate(problem.ids):
             members.setdefault(self._kind(spelling[number] or b""), []).append(place)
         answers = []
+        members = members or {None: []}
         for kind, places in members.items():
             method = self.rest if kind is None else self.kinds[kind]
             asked = replace(problem, ids=[problem.ids[place] for place in places])
