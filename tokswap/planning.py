@@ -11,8 +11,9 @@ from torch import Tensor
 
 from tokswap.blocks import Blocks
 from tokswap.errors import MethodError
-from tokswap.methods import Method, Problem, Role, Side, WithAverages
+from tokswap.methods import Method, Problem, Role, WithAverages
 from tokswap.methods.answer import Answer
+from tokswap.methods.base import Searched
 from tokswap.plan import Plan, RolePlan
 from tokswap.solvers.sparse import SparseRows
 from tokswap.vocabulary.align import Alignment, Kind
@@ -27,14 +28,14 @@ class Tables:
         donor: Loads the donor's table of a role, (rows, E); None for a bare tokenizer.
         tied: Whether one base table serves both roles.
         donor_tied: Whether one donor table serves both roles.
-        untrained: Which of their rows a method has found to be untrained, by side and role.
+        untrained: Which of their rows a method has found to be untrained, and by what.
     """
 
     base: Callable[[Role], Tensor]
     donor: Callable[[Role], Tensor] | None
     tied: bool
     donor_tied: bool = False
-    untrained: dict[tuple[Side, Role], Tensor] = field(default_factory=dict)
+    untrained: dict[Searched, Tensor] = field(default_factory=dict)
 
     def problem(
         self,

@@ -74,11 +74,38 @@ def test_a_mixture_of_one_is_that_one_bit_for_bit(ask: Ask, ids: list[int]) -> N
         assert torch.equal(getattr(alone.weights, name), getattr(mixed.weights, name))
 
 
+def test_parts_leave_out_what_each_finds_odd(
+    ask: Ask, ids: list[int], alignment: Alignment, base_table: Tensor
+) -> None:
+    base = base_table.clone()
+    base[alignment.source[alignment.anchors[::3]]] *= 4  # odd, but not beyond all measure
+    parts = [
+        {"method": "clp", "parameters": {"k": 3, "outliers": outliers}} for outliers in (3.0, 1e6)
+    ]
+    alone = [rows(Mix(of=[part]), ask(ids, base=base)) for part in parts]
+    assert not torch.allclose(*alone)
+    wanted = (alone[0] + alone[1]) / 2
+    for order in (parts, parts[::-1]):
+        made = rows(Mix(of=order), ask(ids, base=base))
+        torch.testing.assert_close(made, wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_it_needs_what_its_parts_need() -> None:
     assert not Mix(of=["pieces", "mean"]).needs_donor
     assert Mix(of=["pieces", "omp"]).needs_donor
     assert not Mix(of=["pieces", "omp"]).needs_base
     assert Mix(of=["pieces", "ridge"]).needs_base
+    assert Mix(of=["pieces", "normal"]).draws
+    assert not Mix(of=["pieces", "omp"]).draws
+    assert Mix(of=["omp", "transplant-vocab"]).differs_by_role
+    assert not Mix(of=["omp", "pieces"]).differs_by_role
+    ordinary, odd = (
+        ByKind(rest=METHODS["mean"](), kinds={"digits": METHODS[name]()})
+        for name in ("omp", "normal")
+    )
+    assert (ordinary.draws, ordinary.needs_base) == (False, False)
+    assert (odd.draws, odd.needs_base) == (True, True)
+    assert ByKind(rest=METHODS["transplant-vocab"](), kinds={}).differs_by_role
     assert ByKind(rest=METHODS["mean"](), kinds={"digits": METHODS["omp"]()}).needs_donor
     assert not ByKind(rest=METHODS["mean"](), kinds={"digits": METHODS["pieces"]()}).needs_donor
 

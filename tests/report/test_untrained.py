@@ -65,9 +65,12 @@ def test_nothing_is_said_where_nothing_was_found() -> None:
     assert untrained_line(untrained({}, alignment)) is None
     found = torch.zeros(len(donor) + 3, dtype=torch.bool)
     found[-2] = True  # padding
-    said = untrained({("donor", "input"): found}, alignment)
+    said = untrained({("donor", "input", 4.0): found}, alignment)
     assert said == {"donor input": {"count": 0, "rows": len(donor), "first": []}}
     assert untrained_line(said) is None
+    found[0] = True
+    searches = {("donor", "input", 4.0): found, ("donor", "input", 8.0): found.roll(2)}
+    assert untrained(searches, alignment)["donor input"]["count"] == 2
 
 
 def test_the_published_variant_leaves_nothing_out(tmp_path: Path) -> None:

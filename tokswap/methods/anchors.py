@@ -46,7 +46,8 @@ def fit_anchors(problem: Problem, table: "Tensor | None", outliers: float | None
         fit &= ~problem.find_untrained("donor", table, outliers).numpy()[anchors]
         for role in problem.also:
             # A donor with one table has it in both roles.
-            problem.untrained["donor", role] = problem.untrained["donor", problem.role]
+            found_here = problem.untrained["donor", problem.role, outliers]
+            problem.untrained["donor", role, outliers] = found_here
     found: Ids = anchors[np.asarray(fit)]
     return found
 

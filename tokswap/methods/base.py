@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Role = Literal["input", "output"]
 Side = Literal["base", "donor"]
+Searched = tuple[Side, Role, float]
+"""A table in which untrained rows were looked for, and by what deviations."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,7 @@ class Problem:
         donor_table: Loads the donor's table of this role, (rows, E); None for a bare tokenizer.
         generator: The only source of randomness.
         device: Where to compute, such as ``cpu`` or ``cuda``.
-        untrained: What :meth:`find_untrained` has found, by side and role.
+        untrained: What :meth:`find_untrained` has found.
         also: Loads the base's tables of the other roles that the answer will be used for, beside
             ``role``; both have one table of the donor's.
         base_inputs: Loads the base's input table, (S, D), whatever the role; without it,
@@ -50,7 +52,7 @@ class Problem:
     donor_table: "Callable[[], Tensor] | None"
     generator: "Generator"
     device: str
-    untrained: "dict[tuple[Side, Role], Tensor]" = field(default_factory=dict)
+    untrained: "dict[Searched, Tensor]" = field(default_factory=dict)
     also: "Mapping[Role, Callable[[], Tensor]]" = field(default_factory=dict)
     base_inputs: "Callable[[], Tensor] | None" = None
     purpose: str = "rows"
@@ -76,7 +78,7 @@ class Problem:
 
         from tokswap.solvers.untrained import untrained_rows
 
-        key = side, role or self.role
+        key = side, role or self.role, deviations
         if key not in self.untrained:
             unused = torch.tensor(unused_ids(getattr(self.alignment, side), len(table))).long()
             self.untrained[key] = untrained_rows(table, unused=unused, deviations=deviations)

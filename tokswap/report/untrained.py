@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tokswap.methods import Role, Side
+from tokswap.methods.base import Searched
 from tokswap.vocabulary.align import Alignment
 
 if TYPE_CHECKING:
@@ -14,12 +15,12 @@ SHOWN = 8
 
 
 def untrained(
-    found: "Mapping[tuple[Side, Role], Tensor]", alignment: Alignment
+    found: "Mapping[Searched, Tensor]", alignment: Alignment
 ) -> dict[str, dict[str, Any]]:
     """Count untrained rows, and name the first; ids without a token are left out.
 
     Args:
-        found: By side and role, which rows of the table are untrained.
+        found: Which rows of a table are untrained; those of any search count.
         alignment: The new vocabulary against the base's.
 
     Returns:
@@ -27,7 +28,10 @@ def untrained(
         and ``first``, the tokens of the lowest ids.
     """
     said = {}
-    for (side, role), rows in sorted(found.items(), reverse=True):
+    by_table: dict[tuple[Side, Role], Tensor] = {}
+    for (side, role, _), rows in found.items():
+        by_table[side, role] = by_table[side, role] | rows if (side, role) in by_table else rows
+    for (side, role), rows in sorted(by_table.items(), reverse=True):
         vocabulary = getattr(alignment, side)
         spelt = [
             (number, is_untrained)
