@@ -329,6 +329,6 @@ def test_untrained_rows_are_looked_for_once(
     role: Role = "input"
     reconstruct(alignment, METHODS["omp"](k=1), both, role, count=600)
     reconstruct(alignment, METHODS["omp"](k=2), both, role, count=10)
-    assert asked == [12, 8]
+    assert sorted(asked) == [8, 12]
     reconstruct(alignment, METHODS["omp"](k=2), replace(both, untrained={}), role, count=10)
-    assert asked == [12, 8] * 2
+    assert sorted(asked) == [8, 8, 12, 12]
