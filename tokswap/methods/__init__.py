@@ -24,24 +24,29 @@ from tokswap.methods.wechsel import Wechsel
 from tokswap.methods.zero import Zero
 
 METHODS: Mapping[str, type[Method]] = {
+    # By the donor's rows of shared tokens.
     "omp": OMP,
     "interpolate": Interpolate,
+    "clp": CLP,
+    "ofa": OFA,
     "procrustes": Procrustes,
     "ridge": Ridge,
     "landmarks": Landmarks,
-    "clp": CLP,
-    "ofa": OFA,
+    # By what tokens mean in texts.
     "tokenadapt": TokenAdapt,
+    "focus": Focus,
+    "wechsel": Wechsel,
+    "transtokenizer": TransTokenizer,
+    # By the token's bytes.
     "pieces": Pieces,
     "retok": ReTok,
     "fvt": FVT,
     "transplant-vocab": TransplantVocab,
+    # By nothing of the token's own.
     "mean": Mean,
-    "transtokenizer": TransTokenizer,
     "normal": Normal,
-    "focus": Focus,
-    "wechsel": Wechsel,
     "zero": Zero,
+    # By several of them.
     "mix": Mix,
 }
 
