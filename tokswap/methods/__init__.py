@@ -14,6 +14,7 @@ from tokswap.methods.mix import Mix
 from tokswap.methods.normal import Normal
 from tokswap.methods.ofa import OFA
 from tokswap.methods.omp import OMP
+from tokswap.methods.omp_last import OMPLast
 from tokswap.methods.pieces import Pieces
 from tokswap.methods.pieces_presets import FVT, ReTok, TransplantVocab
 from tokswap.methods.procrustes import Procrustes
@@ -25,6 +26,7 @@ from tokswap.methods.zero import Zero
 
 METHODS: Mapping[str, type[Method]] = {
     # By the donor's rows of shared tokens.
+    "omp-last": OMPLast,
     "omp": OMP,
     "interpolate": Interpolate,
     "clp": CLP,
