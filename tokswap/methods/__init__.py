@@ -52,7 +52,7 @@ METHODS: Mapping[str, type[Method]] = {
     "mix": Mix,
 }
 
-DEFAULT = "omp"
+DEFAULT = "omp-last"
 
 
 def needing_donor(*, needed: bool = True) -> list[str]:
