@@ -56,7 +56,7 @@ def test_what_is_written_is_what_was_said(
     assert written["model.safetensors"] == pytest.approx(weights, abs=64)  # the header's digits
     tokenizer = ("tokenizer.json", "tokenizer_config.json")
     assert sum(written[name] for name in tokenizer) == expected.writes["tokenizer"]
-    least = 0.1 if method == "focus" else 0.5  # how many anchors are alike, the text decides
+    least = 0.0 if method == "focus" else 0.5  # how many anchors are alike, the text decides
     assert least < written[PLAN] / expected.writes["plan"] < 1.05
     assert sum(written.values()) <= expected.written
     assert expected.fetches == ()

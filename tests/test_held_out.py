@@ -116,7 +116,7 @@ def test_what_tells_nothing_is_refused(
 
 def test_a_donor_without_weights_is_refused(tmp_path: Path) -> None:
     shutil.copy(BUNDLED_FOLDER / "tiny-mistral" / "tokenizer.json", tmp_path)
-    with pytest.raises(MethodError, match=r"omp-last reads the donor's weights and .* has none"):
+    with pytest.raises(MethodError, match=r"omp-pieces reads the donor's weights and .* has none"):
         hold_out(base_model="tiny-llama", donor=str(tmp_path))
 
 

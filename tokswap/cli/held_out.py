@@ -25,7 +25,7 @@ def held_out_command(
     method: Annotated[
         str | None,
         typer.Option(
-            "--method", "-m", help="One that reads the donor's weights. Default: omp-last."
+            "--method", "-m", help="One that reads the donor's weights. Default: omp-pieces."
         ),
     ] = None,
     settings: Settings = None,

@@ -14,7 +14,7 @@ from tokswap.methods.mix import Mix
 from tokswap.methods.normal import Normal
 from tokswap.methods.ofa import OFA
 from tokswap.methods.omp import OMP
-from tokswap.methods.omp_last import OMPLast
+from tokswap.methods.omp_pieces import OMPPieces
 from tokswap.methods.pieces import Pieces
 from tokswap.methods.pieces_presets import FVT, ReTok, TransplantVocab
 from tokswap.methods.procrustes import Procrustes
@@ -26,7 +26,7 @@ from tokswap.methods.zero import Zero
 
 METHODS: Mapping[str, type[Method]] = {
     # By the donor's rows of shared tokens.
-    "omp-last": OMPLast,
+    "omp-pieces": OMPPieces,
     "omp": OMP,
     "interpolate": Interpolate,
     "clp": CLP,
@@ -52,7 +52,7 @@ METHODS: Mapping[str, type[Method]] = {
     "mix": Mix,
 }
 
-DEFAULT = "omp-last"
+DEFAULT = "omp-pieces"
 
 
 def needing_donor(*, needed: bool = True) -> list[str]:
