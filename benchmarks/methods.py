@@ -19,9 +19,12 @@ import tokswap
 from tokswap.comparison.compare import Compared
 
 LAST: dict[str, Any] = {"method": "pieces", "parameters": {"strategy": "last"}}
+BY_ENCODER = {"method": "wechsel", "parameters": {"encoder": "all-MiniLM-L6-v2"}}
 AS_PUBLISHED = {"k": 64, "normalize": False, "center": False, "outliers": None}
 
 METHODS: tuple[dict[str, Any], ...] = (
+    {"method": "omp-pieces"},
+    {"method": "omp"},
     {"method": "omp", "parameters": {"k": [8, 32, 64]}},
     {"label": "omp as published", "method": "omp", "parameters": AS_PUBLISHED},
     {"method": "interpolate"},
@@ -41,11 +44,7 @@ METHODS: tuple[dict[str, Any], ...] = (
     {"method": "tokenadapt", "parameters": {"encoder": "base"}},
     {"method": "focus"},
     {"method": "wechsel"},
-    {
-        "label": "wechsel by the encoder",
-        "method": "wechsel",
-        "parameters": {"encoder": "all-MiniLM-L6-v2"},
-    },
+    {"label": "wechsel by the encoder", **BY_ENCODER},
     {"method": "transtokenizer"},
     {"label": "pieces, mean (retok, fvt)", "method": "pieces"},
     {"method": "transplant-vocab"},
@@ -53,17 +52,19 @@ METHODS: tuple[dict[str, Any], ...] = (
     {"method": "normal"},
     {"method": "zero"},
     {
-        "label": "last piece in, omp k=32 out",
+        "label": "last piece in, omp out",
         "method": {"input": "pieces", "output": "omp"},
-        "parameters": {"input": {"strategy": "last"}, "output": {"k": 32}},
+        "parameters": {"input": {"strategy": "last"}},
     },
     {
-        "label": "omp k=32 + last piece in, omp k=32 out",
-        "method": {"input": "mix", "output": "omp"},
-        "parameters": {
-            "input": {"of": [{"method": "omp", "parameters": {"k": 32}}, LAST]},
-            "output": {"k": 32},
-        },
+        "label": "omp + last piece in, ridge out",
+        "method": {"input": "mix", "output": "ridge"},
+        "parameters": {"input": {"of": [{"method": "omp"}, LAST]}},
+    },
+    {
+        "label": "mix of wechsel by the encoder and omp-pieces",
+        "method": "mix",
+        "parameters": {"of": ["omp-pieces", BY_ENCODER]},
     },
 )
 
