@@ -2,8 +2,8 @@
 
 Linux keeps the most that a process ever held and lets it be set back; elsewhere a piece of work
 shows only where it goes beyond all that was held before it. What the process has freed and its C
-library keeps for later is given back first (glibc), or it would count as held before, and a piece of
-work that is done after others would seem to need less.
+library keeps for later is given back first (glibc), or it would count as held before, and what is
+done after other work would seem to need less.
 """
 
 import ctypes

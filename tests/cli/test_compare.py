@@ -140,6 +140,17 @@ def test_a_recipe_and_flags_over_it(
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_of_several_ranks_the_first_compares(
+    tokswap: Run, flags: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    for name, value in launched.items():
+        monkeypatch.setenv(name, value)
+    ran = tokswap(*PAIR, *flags)
+    assert (ran.code, ran.out, ran.err) == (0, "", "")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_transplants_recipe_leaves_its_output_alone(
     tokswap: Run, text: Path, tmp_path: Path
 ) -> None:

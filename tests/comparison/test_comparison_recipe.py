@@ -7,15 +7,14 @@ import pytest
 from pydantic import model_validator
 
 from tests.comparison.conftest import PAIR
+from tokswap.comparison.flags import with_flags, with_sweep
 from tokswap.comparison.recipe import (
     Comparison,
     Entry,
     load_comparison,
     make_comparison,
-    with_flags,
-    with_sweep,
-    without_settings,
 )
+from tokswap.comparison.runs import by_default
 from tokswap.comparison.sweeps import variants, with_texts
 from tokswap.errors import RecipeError
 from tokswap.methods import METHODS, Method
@@ -78,9 +77,9 @@ def test_the_readme_has_every_key() -> None:
 
 
 def test_without_a_word_all_methods_that_need_no_settings_are_compared() -> None:
-    assert [run.method for run in make_comparison(PAIR).runs] == without_settings()
-    assert set(without_settings()) <= set(METHODS)
-    for name in without_settings():
+    assert [run.method for run in make_comparison(PAIR).runs] == by_default()
+    assert set(METHODS) - set(by_default()) == {"retok", "fvt"}  # the same as pieces
+    for name in by_default():
         METHODS[name]()
 
 
@@ -284,7 +283,7 @@ def test_a_sweep_is_put_into_the_methods() -> None:
         "pieces output.strategy=first",
         "pieces output.strategy=last",
     ]
-    assert len(labels(swept)) == len(without_settings()) + 2
+    assert len(labels(swept)) == len(by_default()) + 2
     own = {"methods": ["mean", {"method": "omp", "parameters": {"ridge": 0.1}}]}
     assert labels(with_sweep(own, "omp.k=2,3")) == [
         "mean",
