@@ -34,7 +34,7 @@ def table(compared: "Compared") -> tuple[list[str], list[list[str]]]:
     """Give the head and the rows of the table: own cut and floor above, then the best first."""
     floor = compared.floor["bits_per_byte"]
     spread = any(result.spread is not None for result in compared.results)
-    head = ["method", "bits/byte", "±", "over the floor", "shared", "new", "seconds", "peak MB"]
+    head = ["method", "bits/byte", "±", "over floor", "shared", "new", "seconds", "peak MB"]
     rows = [_reference(OWN, compared.own, floor), _reference(FLOOR, compared.floor, floor)]
     rows += [
         [
