@@ -39,7 +39,9 @@ def test_the_table_the_files_and_the_same_again(
         *PAIR,
         *flags,
         "--methods",
-        "zero, mean,pieces",
+        "zero, mean",
+        "-m",
+        "pieces",
         "--sweep",
         "pieces.strategy=first,last",
     )

@@ -295,6 +295,8 @@ def test_a_sweep_is_put_into_the_methods() -> None:
         "omp center=false",
     ]
     assert own["methods"][1] == {"method": "omp", "parameters": {"ridge": 0.1}}
+    lists = with_sweep({"methods": ["focus"]}, "focus.text=[a, b], ['c,d']")
+    assert lists["methods"][0]["parameters"] == {"text": [["a", "b"], ["c,d"]]}
 
 
 @pytest.mark.parametrize(
@@ -302,11 +304,12 @@ def test_a_sweep_is_put_into_the_methods() -> None:
     [
         ("omp.k", "is not of the form METHOD.KEY=V1,V2; give it as omp.k=8,16"),
         ("omp=3", "is not of the form"),
-        ("omp.k=,", "is not of the form"),
+        ("omp.k=", "is not of the form"),
+        ("omp.k=,", "',' are no valid YAML values"),
         (".k=3", "is not of the form"),
         ("opm.k=3", "'opm' is no method; did you mean 'omp'"),
         ("ridge.penalty=1", "ridge is not among the methods that are compared; add it"),
-        ("omp.k=[", "is not a valid YAML value"),
+        ("omp.k=[1,2", r"'\[1,2' are no valid YAML values; give it as omp.k=8,16"),
     ],
 )
 def test_a_sweep_that_makes_no_sense_is_refused(sweep: str, message: str) -> None:

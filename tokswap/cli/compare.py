@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tokswap.comparison.recipe import Comparison
 
 Names = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--methods",
         "-m",
@@ -96,7 +96,7 @@ def compare_command(
 
     Example: tokswap compare --base tiny-llama --donor tiny-mistral --sweep omp.k=8,32
 
-    Example: tokswap compare recipes/tiny/compare.yaml --text notes.txt --out out/notes
+    Example: tokswap compare recipes/tiny/compare.yaml --window 128 --out out/short
     """
     show.start(quiet=quiet)
     if ranks.number():
@@ -147,8 +147,8 @@ def _asked(
     return make_comparison(given, settings, called=str(recipe or "the comparison"))
 
 
-def _split(said: str | None) -> list[str] | None:
-    return None if said is None else [name.strip() for name in said.split(",") if name.strip()]
+def _split(said: list[str] | None) -> list[str] | None:
+    return [name.strip() for name in ",".join(said).split(",") if name.strip()] if said else None
 
 
 def _seeds(said: str | None) -> list[int] | None:

@@ -35,15 +35,20 @@ def with_sweep(said: Mapping[str, Any], sweep: str) -> dict[str, Any]:
 
     Args:
         said: What is asked for, as yet unchecked.
-        sweep: ``METHOD.KEY=V1,V2``, values as YAML; the key of one role is ``output.KEY``.
+        sweep: ``METHOD.KEY=V1,V2``, what stands in a YAML list; of one role ``METHOD.output.KEY``.
 
     Raises:
         RecipeError: If it has another form, or the method is not among those that are compared.
     """
     place, equals, values = sweep.partition("=")
     method, dot, key = place.partition(".")
-    listed = [value.strip() for value in values.split(",") if value.strip()]
-    if not (equals and dot and method and all(key.split(".")) and listed):
+    try:
+        parsed = with_setting({}, f"value=[{values}]")["value"]
+    except RecipeError as error:
+        raise RecipeError(
+            f"--sweep {sweep!r}: {values!r} are no valid YAML values; give it as omp.k=8,16"
+        ) from error
+    if not (equals and dot and method and all(key.split(".")) and parsed):
         raise RecipeError(
             f"--sweep {sweep!r} is not of the form METHOD.KEY=V1,V2; give it as omp.k=8,16"
         )
@@ -67,7 +72,6 @@ def with_sweep(said: Mapping[str, Any], sweep: str) -> dict[str, Any]:
             f"--sweep {sweep!r}: {method} is not among the methods that are compared; add it"
         )
     entries = list(entries)
-    parsed = [with_setting({}, f"value={value}")["value"] for value in listed]
     for number in places:
         parameters = dict(entries[number].get("parameters") or {})
         role, dot, inner = key.partition(".")
