@@ -7,7 +7,6 @@ done after other work would seem to need less.
 """
 
 import ctypes
-import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,7 +82,6 @@ def _give_back() -> None:
     """Let the system have what is not used any more, where the C library can."""
     if sys.platform != "linux":
         return
-    gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # which musl does not have
     if trim is not None:
         trim(0)
