@@ -4,6 +4,7 @@ import csv
 import io
 import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,12 @@ def test_below_it_stands_what_it_means() -> None:
         'failed: pieces, of \'a": one "line", with commas',
     ]
     assert notes(compared(failures=(FAILED,)))[-1] == lines[-1]
+
+
+def test_the_csv_has_no_more_digits_than_were_kept() -> None:
+    found = replace(compared(), own={**figures(3.091178), "groups": {}}, floor=figures(3.330941))
+    (own, floor) = csv.DictReader(io.StringIO(as_csv(found)))
+    assert (own["over_floor"], floor["over_floor"]) == ("-0.239763", "0.0")
 
 
 def test_no_figure_is_broken_in_eighty_columns(
