@@ -13,7 +13,7 @@ from tokswap.vocabulary.identity import content_hash
 
 WHOLE = 256 << 20
 """Bytes up to which a file that a setting names is known by its content; by its time beyond."""
-NO_FIGURE = ("cli", "report", "bundled", "comparison")
+NO_FIGURE = ("cli", "report", "bundled")
 """Parts of the program that change no figure."""
 
 
