@@ -22,8 +22,9 @@ check: .venv/.installed ## lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# A process for each core, each with one thread; a file's tests stay together, for they share models.
 test: check ## set up, then lint, types and all tests
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 slow: .venv/.installed ## the tests that take minutes: every type of model, every tokenizer
 	$(BIN)/pytest -m slow

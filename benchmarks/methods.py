@@ -1,14 +1,14 @@
-"""Bits per byte of every method on the bundled pair, in both directions, as a Markdown table.
+"""Bits per byte of every method, in both directions of a pair, as Markdown tables.
 
-    python benchmarks/methods.py [--text FILE]
+    python benchmarks/methods.py [--base NAME --donor NAME] [--text FILE] [--seeds 0,1,2]
 
-Each row is one transplant, measured on the bundled sample text: all tokens, those that both
-vocabularies share, and those that are new to the base.
+It is `tokswap compare` with the settings below: the bundled models on the bundled sample text,
+unless others are named. What is finished is kept in the folder, so that it can be stopped.
 """
 
 import argparse
+import importlib.metadata
 import platform
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,85 +16,116 @@ from typing import Any
 import torch
 
 import tokswap
+from tokswap.comparison.compare import Compared
 
-PAIRS = (("tiny-llama", "tiny-mistral"), ("tiny-mistral", "tiny-llama"))
+LAST: dict[str, Any] = {"method": "pieces", "parameters": {"strategy": "last"}}
+BY_ENCODER = {"method": "wechsel", "parameters": {"encoder": "all-MiniLM-L6-v2"}}
+AS_PUBLISHED = {"k": 64, "normalize": False, "center": False, "outliers": None}
 
-RUNS: tuple[tuple[str, str, dict[str, Any]], ...] = (
-    ("`omp` (k = 64, the default)", "omp", {}),
-    ("`omp`, k = 32", "omp", {"k": 32}),
-    ("`omp`, k = 8", "omp", {"k": 8}),
-    ("`omp`, `center: false`", "omp", {"center": False}),
-    ("`omp`, `outliers: null`", "omp", {"outliers": None}),
-    (
-        "`omp` as published (neither, `normalize: false`)",
-        "omp",
-        {"normalize": False, "center": False, "outliers": None},
-    ),
-    ("`interpolate` (k = 10, softmax)", "interpolate", {}),
-    ("`interpolate`, barycentric", "interpolate", {"weights": "barycentric"}),
-    ("`procrustes`", "procrustes", {}),
-    ("`ridge`", "ridge", {}),
-    ("`landmarks` (512)", "landmarks", {}),
-    ("`pieces` (mean)", "pieces", {}),
-    (
-        "`pieces`, last in, decayed out",
-        "pieces",
-        {"input": {"strategy": "last"}, "output": {"strategy": "decayed"}},
-    ),
-    ("`mean`", "mean", {}),
-    ("`normal`", "normal", {}),
-    ("`zero`", "zero", {}),
+METHODS: tuple[dict[str, Any], ...] = (
+    {"method": "omp-pieces"},
+    {"method": "omp"},
+    {"method": "omp", "parameters": {"k": [8, 32, 64]}},
+    {"label": "omp as published", "method": "omp", "parameters": AS_PUBLISHED},
+    {"method": "interpolate"},
+    {"method": "interpolate", "parameters": {"weights": "barycentric"}},
+    {"method": "clp"},
+    {"label": "clp as published", "method": "clp", "parameters": {"k": None, "center": False}},
+    {"method": "ofa", "parameters": {"rank": 64}},
+    {"method": "procrustes"},
+    {"method": "ridge"},
+    {"method": "landmarks"},
+    {"method": "tokenadapt"},
+    {
+        "label": "tokenadapt as published",
+        "method": "tokenadapt",
+        "parameters": {"variant": "paper"},
+    },
+    {"method": "tokenadapt", "parameters": {"encoder": "base"}},
+    {"method": "focus"},
+    {"method": "wechsel"},
+    {"label": "wechsel by the encoder", **BY_ENCODER},
+    {"method": "transtokenizer"},
+    {"label": "pieces, mean (retok, fvt)", "method": "pieces"},
+    {"method": "transplant-vocab"},
+    {"method": "mean"},
+    {"method": "normal"},
+    {"method": "zero"},
+    {
+        "label": "last piece in, omp out",
+        "method": {"input": "pieces", "output": "omp"},
+        "parameters": {"input": {"strategy": "last"}},
+    },
+    {
+        "label": "omp + last piece in, ridge out",
+        "method": {"input": "mix", "output": "ridge"},
+        "parameters": {"input": {"of": [{"method": "omp"}, LAST]}},
+    },
+    {
+        "label": "mix of wechsel by the encoder and omp-pieces",
+        "method": "mix",
+        "parameters": {"of": ["omp-pieces", BY_ENCODER]},
+    },
 )
 
 
-def rows(base: str, donor: str, texts: list[str], folder: Path) -> Iterator[str]:
-    """Transplant by every method; yield one line of the table each."""
-    for number, (label, method, parameters) in enumerate(RUNS):
-        done = tokswap.transplant(
-            base_model=base,
-            donor=donor,
-            method=method,
-            parameters=parameters,
-            eval={"text": texts},
-            verify=False,
-            out=str(folder / f"{base}-{number}"),
-        )
-        assert done.evaluation is not None  # noqa: S101 - it was asked for
-        own, score = done.evaluation.results
-        if number == 0:
-            yield f"| {base}, own tokenizer | {own.bits_per_byte:.3f} | | | |"
-            share = score.groups["new"].bytes / score.bytes
-            new = f"{score.groups['new'].tokens:,} ({share:.0%} of the bytes)"
-        shared, fresh = score.groups["shared"], score.groups["new"]
-        yield (
-            f"| {label} | {score.bits_per_byte:.3f} | {shared.bits_per_byte:.3f} "
-            f"| {fresh.bits_per_byte:.3f} | {done.seconds['plan']:.1f} |"
-        )
-    yield f"\nNew tokens in the text: {new}."
+def lines(found: Compared) -> Iterator[str]:
+    """Write a comparison as a Markdown table, the best method first."""
+    floor = found.floor["bits_per_byte"]
+    head = (
+        "bits per byte",
+        "over the floor",
+        "of shared tokens",
+        "of new tokens",
+        "seconds to plan",
+    )
+    yield f"| | {' | '.join(head)} |"
+    yield "|---|---:|---:|---:|---:|---:|"
+    yield f"| the base, own cut | {found.own['bits_per_byte']:.3f} | | | | |"
+    groups = (found.floor["groups"][name]["bits_per_byte"] for name in ("shared", "new"))
+    yield f"| **segmentation floor** | {floor:.3f} | | {' | '.join(f'{b:.3f}' for b in groups)} | |"
+    for result in found.results:
+        bits, spread = result.bits_per_byte, result.spread
+        drawn = "" if spread is None else f" ± {spread:.3f}"
+        shared, new = (result.group(name) or 0.0 for name in ("shared", "new"))
+        cells = [f"{bits:.3f}{drawn}", f"{bits - floor:+.3f}", f"{shared:.3f}", f"{new:.3f}"]
+        yield f"| {result.label} | {' | '.join(cells)} | {result.seconds:.1f} |"
+    for failure in found.failures:
+        yield f"| {failure.label} | failed: {failure.error} | | | | |"
+    new = found.floor["groups"]["new"]
+    share = new["bytes"] / found.floor["bytes"]
+    yield f"\nNew tokens in the text: {new['tokens']:,} ({share:.0%} of the bytes)."
 
 
 def main() -> None:
     """Print one table for each direction."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--base", default="tiny-llama")
+    parser.add_argument("--donor", default="tiny-mistral")
     parser.add_argument("--text", action="append", default=[], help="text file; the sample")
-    texts = parser.parse_args().text
-    print(f"tokswap {_version()}, torch {torch.__version__}, ", end="")
+    parser.add_argument("--train-text", action="append", default=[])
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--out", default="out/figures", help="folder for what is finished")
+    asked = parser.parse_args()
+    version = importlib.metadata.version("tokswap")
+    print(f"tokswap {version}, torch {torch.__version__}, ", end="")
     print(f"Python {platform.python_version()}, {torch.get_num_threads()} threads")
-    with tempfile.TemporaryDirectory() as work:
-        for base, donor in PAIRS:
-            counts = tokswap.inspect(base, donor).counts
-            print(f"\n{base} with the vocabulary of {donor}: ", end="")
-            print(f"{counts['shared']:,} shared, {counts['missing']:,} missing\n")
-            print("| | bits per byte | of shared tokens | of new tokens | seconds to plan |")
-            print("|---|---:|---:|---:|---:|")
-            for line in rows(base, donor, texts, Path(work)):
-                print(line, flush=True)
-
-
-def _version() -> str:
-    import importlib.metadata
-
-    return importlib.metadata.version("tokswap")
+    pair = (asked.base, asked.donor)
+    for number, (base, donor) in enumerate((pair, pair[::-1])):
+        counts = tokswap.inspect(base, donor).counts
+        names = Path(base).name, Path(donor).name
+        print(f"\n**{names[0]} with the vocabulary of {names[1]}**: ", end="")
+        print(f"{counts['shared']:,} shared, {counts['missing']:,} missing.\n")
+        found = tokswap.compare(
+            base_model=base,
+            donor=donor,
+            methods=list(METHODS),
+            eval={"text": asked.text},
+            train_text=asked.train_text,
+            seed=[int(seed) for seed in asked.seeds.split(",")],
+            out=f"{asked.out}-{number}",
+        )
+        print("\n".join(lines(found)), flush=True)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tokswap.errors import RecipeError
-from tokswap.methods import METHODS
+from tokswap.methods import DEFAULT, METHODS
 from tokswap.methods.by_kind import ByKind
 from tokswap.recipe import make_recipe
 
@@ -35,7 +35,7 @@ def test_each_role_can_have_a_method_of_its_own() -> None:
 
 
 def test_one_name_for_both_roles_is_one_method() -> None:
-    same = make_recipe({**PAIR, "method": {"input": "omp", "output": "omp"}})
+    same = make_recipe({**PAIR, "method": {"input": DEFAULT, "output": DEFAULT}})
     assert same == make_recipe(PAIR)
 
 

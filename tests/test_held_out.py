@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from tokswap.errors import MethodError, RecipeError
 from tokswap.held_out import HeldOut, hold_out, hold_out_each
+from tokswap.methods import DEFAULT
 from tokswap.names import BUNDLED_FOLDER
 from tokswap.pipeline import Transplant, transplant
 from tokswap.plan import PLAN_FILE
@@ -60,7 +61,7 @@ def test_only_roles_that_the_donor_fills_are_held_out() -> None:
 def test_tokens_are_listed_with_their_figures_the_best_first(untied: HeldOut) -> None:
     said = untied.to_dict()
     assert said == json.loads(json.dumps(said))
-    assert (said["method"], said["parameters"]["k"], said["seed"]) == ("omp", 4, 0)
+    assert (said["method"], said["parameters"]["k"], said["seed"]) == (DEFAULT, 4, 0)
     for role in ("input", "output"):
         tokens = said["roles"][role]["tokens"]
         assert [list(token) for token in tokens] == [["id", "token", "base", "donor"]] * 32
@@ -115,7 +116,7 @@ def test_what_tells_nothing_is_refused(
 
 def test_a_donor_without_weights_is_refused(tmp_path: Path) -> None:
     shutil.copy(BUNDLED_FOLDER / "tiny-mistral" / "tokenizer.json", tmp_path)
-    with pytest.raises(MethodError, match=r"omp reads the donor's weights and .* has none"):
+    with pytest.raises(MethodError, match=r"omp-pieces reads the donor's weights and .* has none"):
         hold_out(base_model="tiny-llama", donor=str(tmp_path))
 
 

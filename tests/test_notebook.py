@@ -1,4 +1,4 @@
-"""The notebook runs from start to end, and is stored without outputs."""
+"""The notebooks run from start to end, and are stored without outputs."""
 
 from pathlib import Path
 
@@ -6,12 +6,15 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "quickstart.ipynb"
+FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
+WRITTEN = {"quickstart": "omp/model.safetensors", "compare_methods": "mistral-llama/compare.csv"}
+PICTURES = {"quickstart": 1, "compare_methods": 3}
 
 
 @pytest.mark.filterwarnings("default")  # the kernel's own libraries are not ours to mend
-def test_quickstart_runs(tmp_path, monkeypatch):
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+@pytest.mark.parametrize("name", WRITTEN)
+def test_the_notebook_runs(name, tmp_path, monkeypatch):
+    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert not any(cell.outputs for cell in code), "strip the outputs before you commit"
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
@@ -19,5 +22,9 @@ def test_quickstart_runs(tmp_path, monkeypatch):
     pictures = [
         output for cell in code for output in cell.outputs if "image/png" in output.get("data", {})
     ]
-    assert len(pictures) == 1
-    assert (tmp_path / "out" / "omp" / "model.safetensors").is_file()
+    assert len(pictures) == PICTURES[name]
+    assert (tmp_path / "out" / WRITTEN[name]).is_file()
+
+
+def test_every_notebook_is_run():
+    assert {path.stem for path in FOLDER.glob("*.ipynb")} == set(WRITTEN) == set(PICTURES)

@@ -231,7 +231,7 @@ def test_set(setting: str, place: str, value: Any) -> None:
 def test_set_replaces_and_adds_in_order_and_leaves_the_rest() -> None:
     said = {**PAIR, "parameters": {"k": 3, "rtol": 0.5}, "eval": {"window": 64}}
     recipe = make_recipe(said, ["method.k=4", "method.k=5", "eval.stride=8"])
-    assert recipe.methods["input"] == METHODS["omp"](k=5, rtol=0.5)
+    assert recipe.methods["input"] == METHODS[DEFAULT](k=5, rtol=0.5)
     assert recipe.eval is not None
     assert (recipe.eval.window, recipe.eval.stride) == (64, 8)
     assert said["parameters"] == {"k": 3, "rtol": 0.5}
@@ -269,7 +269,7 @@ def test_a_recipe_is_read_from_a_file(tmp_path: Path) -> None:
     path = write(tmp_path, text)
     expected = make_recipe({**PAIR, "parameters": {"k": 8}, "out": "Ω/x"})
     assert load_recipe(path) == load_recipe(str(path)) == expected
-    assert load_recipe(path, ["method.k=9"]).methods["input"] == METHODS["omp"](k=9)
+    assert load_recipe(path, ["method.k=9"]).methods["input"] == METHODS[DEFAULT](k=9)
 
 
 @pytest.mark.parametrize(
@@ -332,9 +332,9 @@ def test_the_record_is_a_recipe_again(said: dict[str, Any]) -> None:
 
 def test_the_record_writes_the_settings_of_roles_out() -> None:
     one = make_recipe({**PAIR, "parameters": {"k": 8}}).record()["parameters"]
-    assert one == METHODS["omp"](k=8).model_dump()
+    assert one == METHODS[DEFAULT](k=8).model_dump()
     two = make_recipe({**PAIR, "parameters": {"k": 8, "input": {"k": 4}}}).record()["parameters"]
-    assert two == {"input": METHODS["omp"](k=4).model_dump(), "output": one}
+    assert two == {"input": METHODS[DEFAULT](k=4).model_dump(), "output": one}
 
 
 def test_a_recipe_made_in_python_is_checked_as_well() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tokswap import progress
-from tokswap.bundled.train.corpus import read_corpus
+from tokswap.bundled.train.corpus import is_held_out, prose, read_corpus, training_prose
 from tokswap.errors import MethodError
 from tokswap.training_text import DOCUMENT, documentation_hash, training_documents
 
@@ -33,16 +33,28 @@ def test_without_files_the_documentation_stands_in_and_says_so(notes) -> None:
     found = training_documents([], method="focus")
     assert sum(map(len, found)) > 1 << 20
     assert all(text.strip() for text in found)
-    held_out = read_corpus().held_out
-    sample = (Path(progress.__file__).parent / "bundled" / "sample.txt").read_text("utf-8")
-    kept_back = sample + "".join(document.text for document in held_out)
-    long = [text for text in found if len(text) > 2000]
-    assert long
-    assert not [text for text in long if text in kept_back]
     assert "documentation of Python's library" in (said := notes())
     hashed = hashlib.sha256(b"".join(text.encode() + b"\0" for text in found)).hexdigest()
     assert documentation_hash() == f"sha256:{hashed}"
     assert "--set method.text=FILE" in said
+
+
+def test_the_documentation_is_that_of_the_files_that_are_not_held_out(tmp_path: Path) -> None:
+    names = [f"part{number}.py" for number in range(60)]
+    assert any(map(is_held_out, names))
+    for name in names:
+        words = f'"""On {name}."""\n\ndef f():\n    """  Does\n    it. {"x" * 200}"""\n'
+        (tmp_path / name).write_text(words, encoding="utf-8")
+    (tmp_path / "broken.py").write_text("def", encoding="utf-8")
+    (tmp_path / "empty.py").write_text("", encoding="utf-8")
+    (tmp_path / "pydoc_data").mkdir()
+    topics = "topics = {'b': 'second', 'a': 'first'}"
+    (tmp_path / "pydoc_data" / "topics.py").write_text(topics, encoding="utf-8")
+    found = list(training_prose(tmp_path))
+    assert found == list(prose(read_corpus(tmp_path).train))
+    assert "first\n\nsecond" in found
+    trained = sum(not is_held_out(name) for name in names)
+    assert len(found) == 2 * trained + 1
 
 
 def test_a_long_text_is_cut_and_that_is_told(tmp_path: Path, notes) -> None:

@@ -62,6 +62,7 @@ class Tables:
             also={other: partial(self.base, other) for other in also},
             base_inputs=partial(self.base, "input"),
             blocks=blocks or Blocks(),
+            tied=self.tied,
         )
 
 

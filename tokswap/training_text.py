@@ -38,7 +38,7 @@ def training_documents(
     if not paths:
         note(
             f"{method} learns from the documentation of Python's library; a text of your own "
-            "domain and language is better: --set method.text=FILE"
+            "domain and language is better: --set method.text=FILE, or --train-text FILE to compare"
         )
         return list(_documentation())
     documents: list[str] = []

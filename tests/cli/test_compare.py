@@ -32,6 +32,11 @@ def flags(text: Path, tmp_path: Path) -> tuple[object, ...]:
     return ("--text", text, "--window", 128, "--out", tmp_path / "out", "--device", "cpu")
 
 
+@pytest.fixture
+def _no_chart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tokswap.comparison.compare.draw", lambda compared: None)
+
+
 def test_the_table_the_files_and_the_same_again(
     tokswap: Run, flags: tuple[object, ...], tmp_path: Path
 ) -> None:
@@ -39,7 +44,9 @@ def test_the_table_the_files_and_the_same_again(
         *PAIR,
         *flags,
         "--methods",
-        "zero, mean,pieces",
+        "zero, mean",
+        "-m",
+        "pieces",
         "--sweep",
         "pieces.strategy=first,last",
     )
@@ -76,6 +83,7 @@ def test_the_table_the_files_and_the_same_again(
     assert "4 of 4 are from an earlier run; --fresh measures anew" in quiet.out
 
 
+@pytest.mark.usefixtures("_no_chart")
 def test_an_interrupt_keeps_what_is_finished(
     tokswap: Run, flags: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +110,7 @@ def test_an_interrupt_keeps_what_is_finished(
     assert "2 of 2: zero\n" in ran.err
 
 
+@pytest.mark.usefixtures("_no_chart")
 def test_failures_stand_below_the_table_and_fail_the_command_only_together(
     tokswap: Run, flags: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +132,7 @@ def test_failures_stand_below_the_table_and_fail_the_command_only_together(
     assert [failure["method"] for failure in json.loads(ran.out)["failures"]] == ["zero"]
 
 
+@pytest.mark.usefixtures("_no_chart")
 def test_a_recipe_and_flags_over_it(
     tokswap: Run, flags: tuple[object, ...], text: Path, tmp_path: Path
 ) -> None:
@@ -138,6 +148,17 @@ def test_a_recipe_and_flags_over_it(
         assert f" {label} " in ran.out
     assert "window 128, stride 128 tokens" in ran.out
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_of_several_ranks_the_first_compares(
+    tokswap: Run, flags: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    for name, value in launched.items():
+        monkeypatch.setenv(name, value)
+    ran = tokswap(*PAIR, *flags)
+    assert (ran.code, ran.out, ran.err) == (0, "", "")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_transplants_recipe_leaves_its_output_alone(

@@ -34,7 +34,7 @@ def test_as_json_every_token_is_there(tokswap: Run) -> None:
     ran = tokswap(*PAIR, *flags)
     assert (ran.code, ran.err) == (0, "")
     said = json.loads(ran.out)
-    assert (said["base_model"], said["donor"], said["method"]) == (*PAIR[2::2], "omp")
+    assert (said["base_model"], said["donor"], said["method"]) == (*PAIR[2::2], "omp-pieces")
     assert (said["parameters"]["k"], said["seed"], said["tied"]) == (4, 3, True)
     assert list(said["roles"]) == ["input"]
     assert len(said["roles"]["input"]["tokens"]) == said["roles"]["input"]["held_out"] == 30

@@ -31,6 +31,12 @@ from tokswap.pipeline import transplant
 Ask = Callable[..., dict[str, Any]]
 
 
+@pytest.fixture(autouse=True)
+def _no_chart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw no chart but that of the comparison that several tests share."""
+    monkeypatch.setattr("tokswap.comparison.compare.draw", lambda compared: None)
+
+
 def figures(compared: Compared) -> dict[str, float]:
     return {result.label: result.bits_per_byte for result in compared.results}
 
@@ -310,19 +316,21 @@ def test_methods_that_do_not_know_a_pair_tell_it_in_one_line(asked: Ask) -> None
 def test_a_killed_run_is_gone_on_with(asked: Ask, compared: Compared, tmp_path: Path) -> None:
     """A process that is killed as soon as a result lies there; what it had finished is found."""
     out = tmp_path / "out"
-    (tmp_path / "asked.json").write_text(json.dumps(asked(out=str(out))))  # YAML, too
+    said = asked(out=str(out), seed=0)
+    (tmp_path / "asked.json").write_text(json.dumps(said))  # YAML, too
     command = [sys.executable, "-m", "tokswap", "compare", str(tmp_path / "asked.json"), "-q"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ) as process:
         deadline = time.monotonic() + 120
-        while len(list(out.glob("results/*.json"))) < 4 and process.poll() is None:
+        while len(list(out.glob("results/*.json"))) < 3 and process.poll() is None:
             assert time.monotonic() < deadline
-            time.sleep(0.01)
+            time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
     kept = {path.name for path in out.glob("results/*.json")}
-    assert 4 <= len(kept) <= 7
+    assert 3 <= len(kept) < 6
     assert any(name.startswith("pieces-") for name in kept)
-    found = compare(**asked(out=str(out)))
+    found = compare(**said)
     earlier = {result.label for result in found.results if result.earlier}
     assert "pieces" in earlier
-    assert figures(found) == pytest.approx(figures(compared), rel=1e-6)
+    for label in ("pieces", "omp k=2", "omp k=4"):
+        assert figures(found)[label] == pytest.approx(figures(compared)[label], rel=1e-6)
     assert kept <= {path.name for path in out.glob("results/*.json")}

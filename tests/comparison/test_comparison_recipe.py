@@ -7,15 +7,14 @@ import pytest
 from pydantic import model_validator
 
 from tests.comparison.conftest import PAIR
+from tokswap.comparison.flags import with_flags, with_sweep
 from tokswap.comparison.recipe import (
     Comparison,
     Entry,
     load_comparison,
     make_comparison,
-    with_flags,
-    with_sweep,
-    without_settings,
 )
+from tokswap.comparison.runs import by_default
 from tokswap.comparison.sweeps import variants, with_texts
 from tokswap.errors import RecipeError
 from tokswap.methods import METHODS, Method
@@ -78,9 +77,9 @@ def test_the_readme_has_every_key() -> None:
 
 
 def test_without_a_word_all_methods_that_need_no_settings_are_compared() -> None:
-    assert [run.method for run in make_comparison(PAIR).runs] == without_settings()
-    assert set(without_settings()) <= set(METHODS)
-    for name in without_settings():
+    assert [run.method for run in make_comparison(PAIR).runs] == by_default()
+    assert set(METHODS) - set(by_default()) == {"retok", "fvt"}  # the same as pieces
+    for name in by_default():
         METHODS[name]()
 
 
@@ -284,7 +283,7 @@ def test_a_sweep_is_put_into_the_methods() -> None:
         "pieces output.strategy=first",
         "pieces output.strategy=last",
     ]
-    assert len(labels(swept)) == len(without_settings()) + 2
+    assert len(labels(swept)) == len(by_default()) + 2
     own = {"methods": ["mean", {"method": "omp", "parameters": {"ridge": 0.1}}]}
     assert labels(with_sweep(own, "omp.k=2,3")) == [
         "mean",
@@ -296,6 +295,8 @@ def test_a_sweep_is_put_into_the_methods() -> None:
         "omp center=false",
     ]
     assert own["methods"][1] == {"method": "omp", "parameters": {"ridge": 0.1}}
+    lists = with_sweep({"methods": ["focus"]}, "focus.text=[a, b], ['c,d']")
+    assert lists["methods"][0]["parameters"] == {"text": [["a", "b"], ["c,d"]]}
 
 
 @pytest.mark.parametrize(
@@ -303,11 +304,12 @@ def test_a_sweep_is_put_into_the_methods() -> None:
     [
         ("omp.k", "is not of the form METHOD.KEY=V1,V2; give it as omp.k=8,16"),
         ("omp=3", "is not of the form"),
-        ("omp.k=,", "is not of the form"),
+        ("omp.k=", "is not of the form"),
+        ("omp.k=,", "',' are no valid YAML values"),
         (".k=3", "is not of the form"),
         ("opm.k=3", "'opm' is no method; did you mean 'omp'"),
         ("ridge.penalty=1", "ridge is not among the methods that are compared; add it"),
-        ("omp.k=[", "is not a valid YAML value"),
+        ("omp.k=[1,2", r"'\[1,2' are no valid YAML values; give it as omp.k=8,16"),
     ],
 )
 def test_a_sweep_that_makes_no_sense_is_refused(sweep: str, message: str) -> None:

@@ -38,11 +38,13 @@ def test_a_run_that_is_called_otherwise_is_kept_once(tmp_path: Path) -> None:
     assert store.find(KEY) == {"key": KEY, "n": 2}
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"key": "other"}', b"\xff"])
-def test_what_is_damaged_is_as_if_not_there(tmp_path: Path, damage: bytes) -> None:
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"key": "other"}', b"\xff", "changed"])
+def test_what_is_damaged_is_as_if_not_there(tmp_path: Path, damage: bytes | str) -> None:
     store = begun(tmp_path / "out")
     store.put(KEY, "one", {"n": 1})
-    (store.folder / RESULTS / "one-0123456789abcdef.json").write_bytes(damage)
+    path = store.folder / RESULTS / "one-0123456789abcdef.json"
+    changed = path.read_bytes().replace(b'"n": 1', b'"n": 2')
+    path.write_bytes(changed if isinstance(damage, str) else damage)
     assert store.find(KEY) is None
 
 
@@ -51,11 +53,20 @@ def test_what_a_killed_run_was_writing_goes_and_what_others_wrote_stays(tmp_path
     half = [store.folder / ".compare.csv.0123abcd.partial"]
     half.append(store.folder / RESULTS / ".omp-0123456789abcdef.json.0123abcd.partial")
     own = [store.folder / "notes.txt", store.folder / RESULTS / ".hidden.partial"]
-    for path in half + own:
+    now = store.folder / ".compare.png.0123abcd.partial"  # which another run is writing
+    for path in [*half, *own, now]:
         path.write_text("x")
+        if path != now:
+            os.utime(path, (1, 1))
     begun(tmp_path / "out")
     assert not any(path.exists() for path in half)
-    assert all(path.read_text() == "x" for path in own)
+    assert all(path.read_text() == "x" for path in [*own, now])
+
+
+def test_a_run_that_was_killed_at_its_very_beginning_is_gone_on_with(tmp_path: Path) -> None:
+    (tmp_path / ".compare.json.0123abcd.partial").write_text("{")
+    begun(tmp_path).put(KEY, "one", {"n": 1})
+    assert begun(tmp_path).find(KEY) == {"key": KEY, "n": 1}
 
 
 def test_an_empty_folder_will_do(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ import csv
 import io
 import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tokswap import progress
+from tokswap.cli import show
 from tokswap.comparison.compare import Compared
 from tokswap.comparison.figures import Failure, Result
 from tokswap.comparison.recipe import make_comparison
@@ -62,7 +64,7 @@ FAILED = Failure("pieces, of 'a\"", "pieces", 0, 'one "line", with commas')
 def test_the_table_has_the_references_above() -> None:
     found = compared(result("omp k=8", 3.0), result("zero", 4.0, new=False, peak=None))
     head, rows = table(found)
-    assert head == ["method", "bits/byte", "over the floor", "shared", "new", "seconds", "peak MB"]
+    assert head == ["method", "bits/byte", "over floor", "shared", "new", "seconds", "peak MB"]
     assert rows == [
         ["the base on its own cut", "2.0000", "-0.5000", "–", "–", "", ""],
         ["the segmentation floor", "2.5000", "+0.0000", "2.5000", "2.5000", "", ""],
@@ -87,6 +89,28 @@ def test_below_it_stands_what_it_means() -> None:
         'failed: pieces, of \'a": one "line", with commas',
     ]
     assert notes(compared(failures=(FAILED,)))[-1] == lines[-1]
+
+
+def test_the_csv_has_no_more_digits_than_were_kept() -> None:
+    found = replace(compared(), own={**figures(3.091178), "groups": {}}, floor=figures(3.330941))
+    (own, floor) = csv.DictReader(io.StringIO(as_csv(found)))
+    assert (own["over_floor"], floor["over_floor"]) == ("-0.239763", "0.0")
+
+
+def test_no_figure_is_broken_in_eighty_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = "omp k=64/8 center=false ridge=0.001 variant=published outliers=2.5"
+    found = compared(result(long, 3.0, 4.0), result("transplant-vocab", 3.25, peak=12_345_678_901))
+    monkeypatch.setenv("TERM", "dumb")  # which has eighty columns
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    show.print_table(*table(found))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    (row,) = (line for line in lines if "transplant-vocab" in line)
+    assert row.split()[1:] == ["3.2500", "+0.7500", "3.2500", "3.2500", "1.3", "12,346"]
+    folded = [line[:20].strip() for line in lines]
+    assert {"omp k=64/8", "ridge=0.001", "outliers=2.5"} <= set(folded)
 
 
 def test_the_csv_can_be_read_back() -> None:

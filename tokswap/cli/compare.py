@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tokswap import ranks
 from tokswap.cli import show
-from tokswap.cli.options import Device, Json, Memory, Quiet, Settings, Texts
+from tokswap.cli.options import Device, Json, Memory, Quiet, Texts
 from tokswap.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -14,12 +15,13 @@ if TYPE_CHECKING:
     from tokswap.comparison.recipe import Comparison
 
 Names = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--methods",
         "-m",
         metavar="A,B,...",
-        help="Methods to compare; see `tokswap methods`. Default: all that need no settings.",
+        help="Methods to compare; see `tokswap methods`. Default: all that need no settings, but "
+        "pieces under one name (no retok, no fvt).",
     ),
 ]
 Sweeps = Annotated[
@@ -35,7 +37,9 @@ Sweeps = Annotated[
 def compare_command(
     recipe: Annotated[
         Path | None,
-        typer.Argument(metavar="RECIPE.yaml", help="What to compare; options stand over it."),
+        typer.Argument(
+            metavar="RECIPE.yaml", help="What to compare; options replace what it says."
+        ),
     ] = None,
     base: Annotated[
         str | None, typer.Option("--base", "-b", help="Model whose body is kept.")
@@ -61,7 +65,14 @@ def compare_command(
         str | None,
         typer.Option(metavar="N[,N...]", help="Seeds of methods that draw at random. Default: 0."),
     ] = None,
-    settings: Settings = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Set a key of the comparison, as tokenizer.size=tight or eval.window=256.",
+        ),
+    ] = None,
     out: Annotated[
         str | None,
         typer.Option("--out", "-o", help="Folder to write. Default: BASE-DONOR-compare, here."),
@@ -84,8 +95,12 @@ def compare_command(
     same command goes on where it was stopped. The exit code is 1 only if all methods fail.
 
     Example: tokswap compare --base tiny-llama --donor tiny-mistral --sweep omp.k=8,32
+
+    Example: tokswap compare recipes/tiny/compare.yaml --window 128 --out out/short
     """
     show.start(quiet=quiet)
+    if ranks.number():
+        return  # methods are measured one after the other, which the first rank does
     said: dict[str, Any] = {
         "base_model": base,
         "donor": donor,
@@ -120,12 +135,8 @@ def _asked(
     Raises:
         RecipeError: If there is neither a file nor a pair, or something is not valid.
     """
-    from tokswap.comparison.recipe import (
-        make_comparison,
-        read_comparison,
-        with_flags,
-        with_sweep,
-    )
+    from tokswap.comparison.flags import with_flags, with_sweep
+    from tokswap.comparison.recipe import make_comparison, read_comparison
 
     if recipe is None and (said["base_model"] is None or said["donor"] is None):
         lacking = "--base" if said["base_model"] is None else "--donor"
@@ -136,8 +147,8 @@ def _asked(
     return make_comparison(given, settings, called=str(recipe or "the comparison"))
 
 
-def _split(said: str | None) -> list[str] | None:
-    return None if said is None else [name.strip() for name in said.split(",") if name.strip()]
+def _split(said: list[str] | None) -> list[str] | None:
+    return [name.strip() for name in ",".join(said).split(",") if name.strip()] if said else None
 
 
 def _seeds(said: str | None) -> list[int] | None:

@@ -24,7 +24,9 @@ def held_out_command(
     donor: Donor,
     method: Annotated[
         str | None,
-        typer.Option("--method", "-m", help="One that reads the donor's weights. Default: omp."),
+        typer.Option(
+            "--method", "-m", help="One that reads the donor's weights. Default: omp-pieces."
+        ),
     ] = None,
     settings: Settings = None,
     count: Annotated[

@@ -3,11 +3,14 @@
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from tokswap import progress, ranks
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def start(*, quiet: bool) -> None:
@@ -21,23 +24,42 @@ def print_json(said: Any) -> None:
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
-    """Print a table on stdout: the first column to the left, numbers to the right."""
+    """Print a table on stdout: the first column to the left, numbers to the right.
+
+    Where it is too wide, columns move together, the heads of numbers are broken and words fold;
+    numbers never do.
+    """
     if sys.stdout is None:  # the caller has closed it
         return
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
+
+    # Where stdout is no terminal there is no width to keep to.
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    table = _table(head, rows, title, narrow=False)
+    if console.measure(table).maximum >= console.width:  # or cut to it
+        table = _table(head, rows, title, narrow=True)
+    console.print(table)
+
+
+def _table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], title: str, *, narrow: bool
+) -> "Table":
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+    if narrow:
+        table.padding = (0, 1, 0, 0)
     for number, name in enumerate(head):
-        numeric = number > 0 and all(_is_number(row[number]) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        if number > 0 and all(_is_number(row[number]) for row in rows):
+            shown = name.replace(" ", "\n").replace("/", "/\n") if narrow else name
+            table.add_column(shown, justify="right", no_wrap=True)
+        else:
+            table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    # Where stdout is no terminal there is no width to keep to.
-    width = None if sys.stdout.isatty() else 160
-    Console(width=width, highlight=False).print(table)
+    return table
 
 
 def _is_number(cell: str) -> bool:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from tokswap.blocks import Blocks
 from tokswap.comparison import identity
 from tokswap.comparison.figures import figures_of
-from tokswap.comparison.recipe import Comparison, Run
+from tokswap.comparison.recipe import Comparison
+from tokswap.comparison.runs import Run
 from tokswap.errors import EvaluationError, OutputError, TokswapError
 from tokswap.evaluation.measure import settle_window
 from tokswap.evaluation.texts import Text, file_text
@@ -103,6 +104,7 @@ class Bench:
             check_weights(self.pair.donor, recipe)  # which names the method
             raise self.donor_fault
         pair = checked(self._pair(recipe.record()), recipe)
+        _ = pair.alignment.pieces  # found once for all, or the first method would pay for it
         blocks = Blocks(memory=parse_size(recipe.memory) if recipe.memory else None)
         with peak_memory(self.device) as peak:
             start = time.monotonic()

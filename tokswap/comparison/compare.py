@@ -10,7 +10,8 @@ from typing import Any
 from tokswap.comparison.bench import Bench
 from tokswap.comparison.figures import Failure, Result, sum_up
 from tokswap.comparison.kept import Kept
-from tokswap.comparison.recipe import Comparison, Run, make_comparison
+from tokswap.comparison.recipe import Comparison, make_comparison
+from tokswap.comparison.runs import Run
 from tokswap.comparison.store import CHART, TABLE, Store
 from tokswap.errors import OutputError, RecipeError, TokswapError
 from tokswap.evaluation.measure import SAMPLE, pick_device

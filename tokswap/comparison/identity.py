@@ -13,8 +13,11 @@ from tokswap.vocabulary.identity import content_hash
 
 WHOLE = 256 << 20
 """Bytes up to which a file that a setting names is known by its content; by its time beyond."""
-NO_FIGURE = ("cli", "report", "bundled", "comparison")
+NO_FIGURE = ("cli", "report", "bundled")
 """Parts of the program that change no figure."""
+
+LIBRARIES = ("torch", "transformers", "tokenizers", "gensim", "sentence-transformers")
+"""Other programs whose figures may differ from version to version."""
 
 
 def digest(said: Any) -> str:
@@ -33,7 +36,15 @@ def program() -> dict[str, str]:
         place = path.relative_to(package)
         if place.parts[0] not in NO_FIGURE:
             found.update(place.as_posix().encode() + b"\0" + path.read_bytes())
-    return {"version": importlib.metadata.version("tokswap"), "source": found.hexdigest()}
+    said = {"version": importlib.metadata.version("tokswap"), "source": found.hexdigest()}
+    return said | {f"{name} version": _version(name) for name in LIBRARIES}
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
 
 
 def of_model(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tokswap.comparison import identity
 from tokswap.comparison.bench import Bench
 from tokswap.comparison.figures import figures_of
-from tokswap.comparison.recipe import Run
+from tokswap.comparison.runs import Run
 from tokswap.comparison.store import Store
 from tokswap.progress import note
 

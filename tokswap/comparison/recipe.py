@@ -2,17 +2,17 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from tokswap.comparison.runs import Run, by_default, draws, shown, unlike
 from tokswap.comparison.sweeps import variants, with_texts
 from tokswap.errors import RecipeError
 from tokswap.memory import parse_size
-from tokswap.methods import DEFAULT, METHODS
+from tokswap.methods import DEFAULT
 from tokswap.names import near, resolve
 from tokswap.recipe import EvalPart, Recipe, TensorsPart, TokenizerPart, make_recipe
 from tokswap.yaml_text import read_mapping, with_setting
@@ -49,24 +49,8 @@ class Entry(_Part):
     )
 
 
-@dataclass(frozen=True)
-class Run:
-    """One method with one value of every setting.
-
-    Attributes:
-        label: What to call it; the same for all seeds, and for nothing else.
-        method: The name of the method.
-        recipe: What a transplant would be asked for.
-        draws: Whether the rows depend on the seed.
-    """
-
-    label: str
-    method: str
-    recipe: Recipe
-    draws: bool
-
-
-def _entries(said: Any) -> Any:
+def entries_of(said: Any) -> Any:
+    """Give the methods that are named, as a list of mappings; what is none is left as it is."""
     listed = [said] if isinstance(said, str | dict) else said
     if not isinstance(listed, list):
         return said
@@ -102,10 +86,10 @@ class Comparison(_Part):
 
     base_model: str = Field(min_length=1, description="the model whose body is kept")
     donor: str = Field(min_length=1, description="the model or tokenizer to adopt")
-    methods: Annotated[list[Entry] | None, BeforeValidator(_entries)] = Field(
+    methods: Annotated[list[Entry] | None, BeforeValidator(entries_of)] = Field(
         default=None,
         description="what to compare: names, or `{method:, parameters:, per_kind:, label:}`; "
-        "without it, every method that needs no settings",
+        "without it, every method that needs no settings, but `pieces` under one name",
     )
     train_text: Annotated[list[str], BeforeValidator(_files)] = Field(
         default_factory=list,
@@ -155,7 +139,7 @@ class Comparison(_Part):
         """
         entries = self.methods
         if entries is None:
-            entries = [Entry(method=name) for name in without_settings()]
+            entries = [Entry(method=name) for name in by_default()]
         faults: list[str] = []
         found: list[tuple[str, str, list[Recipe]]] = []
         for number, entry in enumerate(entries):
@@ -170,7 +154,7 @@ class Comparison(_Part):
                         }
                     )
                     name = recipes[0].label
-                    words = [_shown(recipes[0]), variant.label]
+                    words = [shown(recipes[0]), variant.label]
                     if entry.label:
                         words = [entry.label, variant.swept]
                     label = " ".join(filter(None, words))
@@ -182,7 +166,7 @@ class Comparison(_Part):
                 faults.append(f"{place}.parameters.{error}")
         if faults:
             raise ValueError("; ".join(dict.fromkeys(faults)))
-        labels = _unlike([label for label, _, _ in found])
+        labels = unlike([label for label, _, _ in found])
         return tuple(
             Run(label, name, recipe, len(recipes) > 1 or draws(recipe))
             for label, (_, name, recipes) in zip(labels, found, strict=True)
@@ -219,38 +203,6 @@ class Comparison(_Part):
     def record(self) -> dict[str, Any]:
         """What was asked for, JSON-ready: a comparison again, without ``out`` and ``memory``."""
         return self.model_dump(mode="json", exclude={"out", "memory"})
-
-
-def without_settings() -> list[str]:
-    """Name the methods that can be made without settings."""
-    needing = {
-        name
-        for name, kind in METHODS.items()
-        if any(field.is_required() for field in kind.model_fields.values())
-    }
-    return [name for name in METHODS if name not in needing]
-
-
-def draws(recipe: Recipe) -> bool:
-    """Tell whether the rows that a recipe asks for depend on its seed."""
-    return any(method.draws for method in recipe.methods.values())
-
-
-def _shown(recipe: Recipe) -> str:
-    """Say which methods a recipe asks for: of a mix its parts, for there may be several mixes."""
-    if recipe.label != "mix":
-        return recipe.label
-    return " / ".join(dict.fromkeys(str(method) for method in recipe.methods.values()))
-
-
-def _unlike(labels: Sequence[str]) -> list[str]:
-    """Number the labels that stand for several."""
-    seen: dict[str, int] = {}
-    found: list[str] = []
-    for label in labels:
-        seen[label] = seen.get(label, 0) + 1
-        found.append(label if seen[label] == 1 else f"{label} #{seen[label]}")
-    return found
 
 
 def read_comparison(path: Path) -> dict[str, Any]:
@@ -323,74 +275,6 @@ def make_comparison(
         between = " " if len(lines) == 1 else "\n  "
         raise RecipeError(between.join([f"{called} is not valid:", *lines]))
     return made
-
-
-def with_flags(
-    said: Mapping[str, Any], flags: Mapping[str, Any], measured: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Put what the command line says over what a file says.
-
-    Args:
-        said: The file's keys and values.
-        flags: Keys to replace, where they are not None.
-        measured: Keys of ``eval`` to replace, where they are not None.
-    """
-    given = {**said, **{key: value for key, value in flags.items() if value is not None}}
-    if flags.get("methods") is not None:
-        given = {key: value for key, value in given.items() if key not in OF_ONE_METHOD}
-    if changed := {key: value for key, value in measured.items() if value is not None}:
-        own = given.get("eval")
-        given["eval"] = {**(own if isinstance(own, Mapping) else {}), **changed}
-    return given
-
-
-def with_sweep(said: Mapping[str, Any], sweep: str) -> dict[str, Any]:
-    """Give a method several values of a setting, in a copy of what is asked for.
-
-    Args:
-        said: What is asked for, as yet unchecked.
-        sweep: ``METHOD.KEY=V1,V2``, values as YAML; the key of one role is ``output.KEY``.
-
-    Raises:
-        RecipeError: If it has another form, or the method is not among those that are compared.
-    """
-    place, equals, values = sweep.partition("=")
-    method, dot, key = place.partition(".")
-    listed = [value.strip() for value in values.split(",") if value.strip()]
-    if not (equals and dot and method and all(key.split(".")) and listed):
-        raise RecipeError(
-            f"--sweep {sweep!r} is not of the form METHOD.KEY=V1,V2; give it as omp.k=8,16"
-        )
-    if method not in METHODS:
-        raise RecipeError(
-            f"--sweep {sweep!r}: {method!r} is no method{near(method, list(METHODS))} "
-            f"(known: {', '.join(METHODS)})"
-        )
-    changed = dict(said)
-    if "methods" in said:
-        entries = _entries(said["methods"])
-    elif one := {key: changed.pop(key) for key in OF_ONE_METHOD if key in said}:
-        entries = [{"method": DEFAULT, **one}]
-    else:
-        entries = _entries(list(dict.fromkeys([*without_settings(), method])))
-    if not isinstance(entries, list):
-        return changed  # which is refused for what it is
-    places = [n for n, e in enumerate(entries) if isinstance(e, dict) and e.get("method") == method]
-    if not places:
-        raise RecipeError(
-            f"--sweep {sweep!r}: {method} is not among the methods that are compared; add it"
-        )
-    entries = list(entries)
-    parsed = [with_setting({}, f"value={value}")["value"] for value in listed]
-    for number in places:
-        parameters = dict(entries[number].get("parameters") or {})
-        role, dot, inner = key.partition(".")
-        if dot:
-            parameters[role] = {**(parameters.get(role) or {}), inner: parsed}
-        else:
-            parameters[key] = parsed
-        entries[number] = {**entries[number], "parameters": parameters}
-    return {**changed, "methods": entries}
 
 
 def _line(entry: Any) -> str:

@@ -10,10 +10,12 @@ import json
 import os
 import re
 import secrets
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tokswap.comparison.identity import digest
 from tokswap.errors import OutputError
 from tokswap.progress import note
 
@@ -25,6 +27,9 @@ RESULTS = "results"
 KIND = "tokswap comparison"
 KEY_LENGTH = 16
 PARTIAL = re.compile(r"\..+\.[0-9a-f]{8}\.partial")
+LEFT = 3600
+"""Seconds after which a file that is still half written is a killed run's, and not another's that
+writes into the folder now."""
 
 
 class Store:
@@ -41,7 +46,7 @@ class Store:
     def __init__(self, folder: Path, pair: tuple[str, str]) -> None:
         self.folder = folder
         known = _known(folder)
-        if known is None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if known is None and folder.exists() and not _is_free(folder):
             raise OutputError(
                 f"{folder} exists and is no comparison, so nothing is written to it; choose "
                 "another --out"
@@ -64,23 +69,25 @@ class Store:
             OutputError: If it cannot be made.
         """
         try:
-            (self.folder / RESULTS).mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not (self.folder / RECORD).is_file():
+                self.write_record({})  # before all else, so that a killed run's folder is known
+            (self.folder / RESULTS).mkdir(exist_ok=True)
         except OSError as error:
             raise OutputError(
                 f"{self.folder} cannot be created ({error.strerror}); choose another --out"
             ) from error
-        if not (self.folder / RECORD).is_file():
-            self.write_record({})
-        for folder in (self.folder, self.folder / RESULTS):  # what a killed run was writing
+        for folder in (self.folder, self.folder / RESULTS):
             for path in folder.iterdir():
-                if PARTIAL.fullmatch(path.name):
+                if PARTIAL.fullmatch(path.name) and _is_left(path):
                     path.unlink(missing_ok=True)
 
     def find(self, key: str) -> dict[str, Any] | None:
         """Find what an earlier run has kept under a key; what is damaged is as if not there."""
         for path in sorted((self.folder / RESULTS).glob(f"*-{key[:KEY_LENGTH]}.json")):
             said = _read(path)
-            if said is not None and said.get("key") == key:
+            whole = said is not None and said.pop("digest", None) == digest(said)
+            if said is not None and whole and said.get("key") == key:
                 return said
             note(f"note: {path} is damaged, so it is measured again")
         return None
@@ -89,6 +96,7 @@ class Store:
         """Keep a finished run."""
         name = re.sub(r"[^\w.=-]+", "-", label).strip("-.")[:60] or "run"
         kept = {"key": key, **said}
+        kept["digest"] = digest(kept)
         for old in (self.folder / RESULTS).glob(f"*-{key[:KEY_LENGTH]}.json"):
             if old.name != f"{name}-{key[:KEY_LENGTH]}.json":
                 old.unlink(missing_ok=True)
@@ -127,6 +135,18 @@ def _known(folder: Path) -> dict[str, Any] | None:
     said = _read(folder / RECORD)
     ours = said is not None and said.get("kind") == KIND and isinstance(said.get("pair"), list)
     return said if ours else None
+
+
+def _is_free(folder: Path) -> bool:
+    """Tell whether a folder holds nothing but what a killed run was about to begin with."""
+    return folder.is_dir() and all(PARTIAL.fullmatch(path.name) for path in folder.iterdir())
+
+
+def _is_left(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > LEFT
+    except FileNotFoundError:  # another run has finished it
+        return False
 
 
 def _read(path: Path) -> dict[str, Any] | None:

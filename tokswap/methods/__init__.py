@@ -14,6 +14,7 @@ from tokswap.methods.mix import Mix
 from tokswap.methods.normal import Normal
 from tokswap.methods.ofa import OFA
 from tokswap.methods.omp import OMP
+from tokswap.methods.omp_pieces import OMPPieces
 from tokswap.methods.pieces import Pieces
 from tokswap.methods.pieces_presets import FVT, ReTok, TransplantVocab
 from tokswap.methods.procrustes import Procrustes
@@ -24,28 +25,34 @@ from tokswap.methods.wechsel import Wechsel
 from tokswap.methods.zero import Zero
 
 METHODS: Mapping[str, type[Method]] = {
+    # By the donor's rows of shared tokens.
+    "omp-pieces": OMPPieces,
     "omp": OMP,
     "interpolate": Interpolate,
+    "clp": CLP,
+    "ofa": OFA,
     "procrustes": Procrustes,
     "ridge": Ridge,
     "landmarks": Landmarks,
-    "clp": CLP,
-    "ofa": OFA,
+    # By what tokens mean in texts.
     "tokenadapt": TokenAdapt,
+    "focus": Focus,
+    "wechsel": Wechsel,
+    "transtokenizer": TransTokenizer,
+    # By the token's bytes.
     "pieces": Pieces,
     "retok": ReTok,
     "fvt": FVT,
     "transplant-vocab": TransplantVocab,
+    # By nothing of the token's own.
     "mean": Mean,
-    "transtokenizer": TransTokenizer,
     "normal": Normal,
-    "focus": Focus,
-    "wechsel": Wechsel,
     "zero": Zero,
+    # By several of them.
     "mix": Mix,
 }
 
-DEFAULT = "omp"
+DEFAULT = "omp-pieces"
 
 
 def needing_donor(*, needed: bool = True) -> list[str]:

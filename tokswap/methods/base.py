@@ -43,6 +43,7 @@ class Problem:
             ``base_table`` is it.
         purpose: What the rows are for, as progress tells it.
         blocks: Solves what takes long, in blocks that can be kept and shared among processes.
+        tied: Whether the rows serve both roles of a base that has one table.
     """
 
     role: Role
@@ -57,6 +58,7 @@ class Problem:
     base_inputs: "Callable[[], Tensor] | None" = None
     purpose: str = "rows"
     blocks: Blocks = field(default_factory=Blocks)
+    tied: bool = False
 
     def find_untrained(
         self, side: Side, table: "Tensor", deviations: float, *, role: Role | None = None

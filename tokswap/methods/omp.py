@@ -16,6 +16,12 @@ from tokswap.methods.geometry import Center, Geometry, compare
 if TYPE_CHECKING:
     from tokswap.solvers.omp import Pursuit
 
+MOST = 64
+"""Anchors that a wide donor's rows are made of where nothing else is said."""
+PART = 16
+"""Numbers of a donor's row for each anchor where nothing else is said: with more anchors than that
+a row is described by what only the donor has."""
+
 
 class OMP(Method):
     """Orthogonal matching pursuit over the anchors.
@@ -39,7 +45,12 @@ class OMP(Method):
     summary: ClassVar[str] = "a sparse combination of anchors, solved in the donor's space"
     paper: ClassVar[str] = "Goddard and Fernandes Neto 2025, arXiv 2506.06607"
 
-    k: int = Field(default=64, gt=0, description="anchors for each missing token, at most")
+    k: int | None = Field(
+        default=None,
+        gt=0,
+        description="anchors for each missing token, at most; without it a sixteenth of the "
+        f"donor's width, and {MOST} at most",
+    )
     rtol: float = Field(
         default=1e-4,
         ge=0.0,
@@ -74,14 +85,24 @@ class OMP(Method):
         """See :attr:`Method.needs_donor`."""
         return True
 
+    def steps(self, width: int, anchors: int) -> int:
+        """Return how many anchors a row is made of at most: what was said, or what is fit.
+
+        Args:
+            width: E.
+            anchors: N.
+        """
+        return self.k or max(1, min(MOST, width // PART, anchors))
+
     def cost(self, sizes: Sizes) -> Cost:
         """See :meth:`Method.cost`."""
         from tokswap.solvers.omp import FAST_FROM
         from tokswap.solvers.shortlist import LISTED
 
-        found = recombined_cost(sizes, self.k + int(self.center), targets=ROWS)
+        steps = self.steps(sizes.donor_width, sizes.anchors)
+        found = recombined_cost(sizes, steps + int(self.center), targets=ROWS)
         # A block's bases and shortlists; and the products of all pairs, where they are held.
-        block = 4 * ROWS * (self.k + 2 * LISTED) * sizes.donor_width
+        block = 4 * ROWS * (steps + 2 * LISTED) * sizes.donor_width
         pairs = sizes.anchors**2
         held = self.look == "gram" or (self.look == "auto" and pairs <= all_memory() // 4)
         held = held and self.mode != "exact" and sizes.anchors >= FAST_FROM
@@ -92,17 +113,20 @@ class OMP(Method):
         import torch
 
         geometry = compare(problem, "omp", center=self.center, outliers=self.outliers)
-        geometry.check_anchors(self.k, f"k={self.k}", "lower method.k or ")
+        steps = self.steps(geometry.width, len(geometry.anchors))
+        geometry.check_anchors(steps, f"k={steps}", "lower method.k or ")
         self._check_width(problem.alignment.donor.name, geometry.width)
-        pursuit = self._pursuit(geometry)
-        settings = {**self.model_dump(), "mode": pursuit.mode, "look": pursuit.look}
+        pursuit = self._pursuit(geometry, steps)
+        # What other kinds of OMP make of the answer is not in the blocks.
+        settings = {name: getattr(self, name) for name in OMP.model_fields} | {"k": steps}
+        settings |= {"mode": pursuit.mode, "look": pursuit.look}
         settings["low"] = str(pursuit.low)
         if pursuit.low != torch.float32:  # such products round otherwise with other rows beside
             settings["batch"] = pursuit.batch
         indices, weights = geometry.solve(pursuit.solve, kept_by=settings)
         return geometry.recombined(indices, weights)
 
-    def _pursuit(self, geometry: Geometry) -> "Pursuit":
+    def _pursuit(self, geometry: Geometry, steps: int) -> "Pursuit":
         """Make the anchors ready.
 
         Raises:
@@ -114,7 +138,7 @@ class OMP(Method):
         try:
             return Pursuit(
                 geometry.atoms().to(problem.device),
-                self.k,
+                steps,
                 mode=self.mode,
                 normalize=self.normalize,
                 ridge=self.ridge,
@@ -127,7 +151,7 @@ class OMP(Method):
         except TooLittleMemoryError as error:
             instead = ", or set method.look=product" if error.look == "gram" else ""
             raise MethodError(
-                f"omp with k={self.k} on {len(geometry.anchors)} anchors of width "
+                f"omp with k={steps} on {len(geometry.anchors)} anchors of width "
                 f"{geometry.width} needs {show_size(error.least)} at least, and may take "
                 f"{show_size(problem.memory)}; give --memory {show_size(error.least)} or more"
                 f"{instead}"
@@ -141,12 +165,13 @@ class OMP(Method):
         """
         if not sizes.donor_width or not sizes.missing:
             return
-        donor, needed = sizes.alignment.donor.name, self.k
+        donor = sizes.alignment.donor.name
+        needed = self.steps(sizes.donor_width, sizes.anchors)
         check_anchor_count("omp", f"k={needed}", needed, sizes.anchors, donor, "lower method.k or ")
         self._check_width(donor, sizes.donor_width)
 
     def _check_width(self, donor: str, width: int) -> None:
-        if self.k > width:
+        if self.k and self.k > width:
             raise MethodError(
                 f"omp with k={self.k} has more coefficients than {donor!r} has dimensions "
                 f"({width}), so every row could be matched by chance; lower method.k"

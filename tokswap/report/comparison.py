@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tokswap.comparison.figures import group_bits
+from tokswap.comparison.figures import group_bits, rounded
 
 if TYPE_CHECKING:
     from tokswap.comparison.compare import Compared
@@ -34,7 +34,7 @@ def table(compared: "Compared") -> tuple[list[str], list[list[str]]]:
     """Give the head and the rows of the table: own cut and floor above, then the best first."""
     floor = compared.floor["bits_per_byte"]
     spread = any(result.spread is not None for result in compared.results)
-    head = ["method", "bits/byte", "±", "over the floor", "shared", "new", "seconds", "peak MB"]
+    head = ["method", "bits/byte", "±", "over floor", "shared", "new", "seconds", "peak MB"]
     rows = [_reference(OWN, compared.own, floor), _reference(FLOOR, compared.floor, floor)]
     rows += [
         [
@@ -88,7 +88,7 @@ def as_csv(compared: "Compared") -> str:
     writer = csv.DictWriter(written, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     for kind, figures in (("own", compared.own), ("floor", compared.floor)):
-        over = figures["bits_per_byte"] - compared.floor["bits_per_byte"]
+        over = rounded(figures["bits_per_byte"] - compared.floor["bits_per_byte"])
         writer.writerow({"kind": kind, "label": kind, "over_floor": over, **_figures(figures)})
     for result in compared.results:
         said = result.to_dict(compared.floor)

@@ -87,7 +87,9 @@ def _bars(axes: "Axes", compared: "Compared") -> None:
     for place, result in spreads:
         end = result.bits_per_byte + (result.spread or 0.0)
         shown = f"{result.bits_per_byte:.3f}"
-        axes.text(end + 0.01 * widest, place, shown, va="center", fontsize=8, color=GREY)
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # over the two lines
+        where = end + 0.01 * widest
+        axes.text(where, place, shown, va="center", fontsize=8, color=GREY, bbox=box)
     axes.axvline(own, color="black", linestyle=":", label=f"{OWN}: {own:.3f}")
     axes.axvline(floor, color="black", linestyle="--", label=f"{FLOOR}: {floor:.3f}")
     axes.set_yticks(places, [_plain(_short(result.label, LONGEST)) for result in results])
