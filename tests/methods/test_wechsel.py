@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import tokswap
-from tokswap.errors import MethodError, RecipeError
+from tokswap.errors import EncoderError, MethodError, RecipeError
 from tokswap.methods import Problem
 from tokswap.methods.pieces import Pieces
 from tokswap.methods.wechsel import Wechsel
@@ -153,6 +153,10 @@ def test_an_encoders_vectors_need_no_text(
     ("settings", "said"),
     [
         ({"encoder": "x", "text": "y"}, "an encoder needs no text, vectors or dictionary"),
+        (
+            {"encoder_pooling": "mean"},
+            "parameters: encoder_pooling belongs to an encoder; give one",
+        ),
         ({"dictionary": "x"}, "a dictionary aligns two languages; give base_text"),
         ({"base_vectors": "x", "base_text": "y"}, "are both given; leave one out"),
         (
@@ -165,3 +169,35 @@ def test_settings_that_contradict_each_other_are_refused(settings: Any, said: st
     asked = {"base_model": "b", "donor": "d", "method": "wechsel", "parameters": settings}
     with pytest.raises(RecipeError, match=said):
         make_recipe(asked)
+
+
+@pytest.mark.parametrize("side", ["base_vectors", "donor_vectors", "dictionary"])
+def test_a_bad_file_is_told_before_anything_is_trained(
+    side: str, ask: Ask, alignment: Alignment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_late(*_: Any, **__: Any) -> None:
+        pytest.fail("trained first")
+
+    monkeypatch.setattr("tokswap.methods.wechsel.train", too_late)
+    bad = tmp_path / "bad"
+    bad.write_text("2 2\na 1 2\nb one 2\n", encoding="utf-8")
+    settings: dict[str, Any] = {side: str(bad)} | ({"base_text": SAMPLE} if side[0] == "d" else {})
+    problem = ask([int(alignment.missing[0])], given=alignment)
+    with pytest.raises(MethodError, match="line"):
+        Wechsel(**settings).fill(problem)
+
+
+def test_an_encoder_is_looked_at_before_anything_slow() -> None:
+    with pytest.raises(EncoderError, match=r"'base' is no folder here, .* not the default; give"):
+        Wechsel(encoder="base").check(None)  # type: ignore[arg-type]
+
+
+def test_how_many_tokens_have_no_vector_is_told(
+    greek: Any, ask: Ask, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tokswap.progress._shown", True)
+    alignment, settings, rows = greek
+    base = torch.from_numpy(rows).float()
+    problem = ask(list(range(13)), given=alignment, base=base, donor=None)
+    Wechsel(**settings).fill(problem)
+    assert "1 of 13 tokens are made of their pieces alone" in capsys.readouterr().err

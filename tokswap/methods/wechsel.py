@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -30,6 +30,7 @@ from tokswap.vocabulary.spelled import spell_tokens
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tokswap.encoders import Encoder
     from tokswap.solvers.sparse import SparseRows
 
 
@@ -99,6 +100,9 @@ class Wechsel(Method):
         default=None,
         description="take the vectors of a text encoder that knows both languages instead",
     )
+    encoder_pooling: Literal["mean", "cls", "last"] | None = Field(
+        default=None, description="how the encoder's states become one vector; null for its own way"
+    )
     dimension: Dimension = 100
     epochs: Epochs = 3
     minimum_count: MinimumCount = 10
@@ -109,6 +113,8 @@ class Wechsel(Method):
         two = bool(self.base_text or self.base_vectors or self.donor_vectors)
         if self.encoder and (two or self.text or self.dictionary):
             raise ValueError("an encoder needs no text, vectors or dictionary; leave them out")
+        if self.encoder_pooling and not self.encoder:
+            raise ValueError("encoder_pooling belongs to an encoder; give one, or leave it out")
         if self.dictionary and not two:
             raise ValueError("a dictionary aligns two languages; give base_text or vectors of both")
         if self.base_vectors and self.base_text:
@@ -130,10 +136,16 @@ class Wechsel(Method):
         return Cost(weights=self.k * sizes.missing, memory=memory)
 
     def check(self, sizes: Sizes) -> None:  # noqa: ARG002 - the files do not depend on them
-        """See :meth:`Method.check`."""
+        """See :meth:`Method.check`.
+
+        Raises:
+            EncoderError: If the encoder cannot be used.
+        """
         files = [self.base_vectors, self.donor_vectors, self.dictionary]
         paths = [*self.text, *self.base_text, *(path for path in files if path)]
         check_learning(paths, "wechsel", trained=self.encoder is None)
+        if self.encoder is not None:
+            self._open("cpu")
 
     def fill(self, problem: Problem) -> "SparseRows":
         """See :meth:`Method.fill`.
@@ -153,7 +165,7 @@ class Wechsel(Method):
         solved = self._solve(found, problem)
         base_ids = torch.from_numpy(found.base_ids)
         solved = solved.map_columns(base_ids, problem.columns)
-        return with_pieces(problem, torch.from_numpy(found.places), solved)
+        return with_pieces(problem, torch.from_numpy(found.places), solved, method="wechsel")
 
     def _describe(self, problem: Problem) -> Described:
         import torch
@@ -164,14 +176,14 @@ class Wechsel(Method):
         base_ids = base_ids[fit[base_ids]]
         if self.encoder is not None:
             return self._encoded(problem, base_ids)
+        dictionary = None
+        if self.dictionary is not None:  # what may be wrong with a file is told before training
+            dictionary = read_dictionary(Path(self.dictionary), method="wechsel")
         base_words, donor_words = self._spaces(problem)
         base, base_known = token_vectors(base_words, alignment.base, base_ids.tolist())
         donor, known = token_vectors(donor_words, alignment.donor, problem.ids)
         turned = torch.from_numpy(donor[known])
         if base_words is not donor_words:
-            dictionary = None
-            if self.dictionary is not None:
-                dictionary = read_dictionary(Path(self.dictionary), method="wechsel")
             pairs = known_pairs(base_words, donor_words, dictionary, method="wechsel")
             turned = align_vectors(base_words, donor_words, pairs).apply(turned)
         return Described(
@@ -191,23 +203,31 @@ class Wechsel(Method):
             seed=problem.generator.initial_seed(),
         )
 
-        def learned(paths: list[str]) -> StaticVectors:
-            words = words_of(training_documents(paths, method=method))
-            return train(words, training, method=method, label="wechsel, fastText vectors")
+        # Files that are given are read first, for what is wrong with one is told at once.
+        given = {
+            path: read_vectors(Path(path), method=method)
+            for path in dict.fromkeys([self.base_vectors, self.donor_vectors])
+            if path
+        }
 
-        def given(path: str | None, paths: list[str]) -> StaticVectors:
-            return read_vectors(Path(path), method=method) if path else learned(paths)
+        def words(path: str | None, paths: list[str], key: str) -> StaticVectors:
+            if path:
+                return given[path]
+            found = words_of(training_documents(paths, method=method))
+            label = "wechsel, fastText vectors"
+            return train(found, training, method=method, label=label, key=key)
 
-        donor = given(self.donor_vectors, self.text)
+        key = "base_text" if self.base_text else "text"
+        base = words(self.base_vectors, self.base_text or self.text, key)
         if self.base_vectors == self.donor_vectors and not self.base_text:
-            return donor, donor
-        return given(self.base_vectors, self.base_text or self.text), donor
+            return base, base
+        return base, words(self.donor_vectors, self.text, "text")
 
     def _encoded(self, problem: Problem, base_ids: Ids) -> Described:
         """Take an encoder's vectors of the tokens' texts."""
         import torch
 
-        from tokswap.encoders import embed, open_encoder
+        from tokswap.encoders import embed
 
         base, donor = (
             [(text or "").strip() for text in spell_tokens(vocabulary)]
@@ -217,10 +237,14 @@ class Wechsel(Method):
         places = np.flatnonzero([bool(donor[number]) for number in problem.ids])
         texts = [base[number] for number in base_ids]
         texts += [donor[problem.ids[place]] for place in places]
-        encoder = open_encoder(self.encoder or "", device=problem.device)
-        vectors = embed(encoder, texts)
+        vectors = embed(self._open(problem.device), texts)
         split = torch.split(vectors, [len(base_ids), len(places)])
         return Described(base_ids, split[0], places, split[1])
+
+    def _open(self, device: str) -> "Encoder":
+        from tokswap.encoders import open_encoder
+
+        return open_encoder(self.encoder or "", pooling=self.encoder_pooling, device=device)
 
     def _solve(self, found: Described, problem: Problem) -> "SparseRows":
         """Weigh the base's tokens (n) for each donor token with a vector: (P, n)."""
