@@ -1,6 +1,7 @@
 """WECHSEL where the answer is known: planted languages, and real vectors on the bundled pair."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -201,3 +202,5 @@ def test_how_many_tokens_have_no_vector_is_told(
     problem = ask(list(range(13)), given=alignment, base=base, donor=None)
     Wechsel(**settings).fill(problem)
     assert "1 of 13 tokens are made of their pieces alone" in capsys.readouterr().err
+    Wechsel(**settings).fill(replace(problem, purpose="rows held out"))
+    assert "pieces" not in capsys.readouterr().err

@@ -43,7 +43,7 @@ def with_pieces(
 
 def tell_left(problem: Problem, left: int, method: str) -> None:
     """Tell how many tokens a method knows nothing of but their pieces."""
-    if left:
+    if left and problem.purpose == "rows":  # held-out tokens have no pieces, nor rows to be written
         note(
             f"{method}, {problem.role} {problem.purpose}: {left:,} of {len(problem.ids):,} tokens "
             "are made of their pieces alone, for what it learns from tells nothing of them"
