@@ -90,5 +90,6 @@ def test_long_texts_are_trained_on_whole() -> None:
 
 
 def test_a_text_in_which_nothing_occurs_often_is_refused() -> None:
-    with pytest.raises(MethodError, match=r"of 3 words, none of which occurs 3 times; give a long"):
-        train([["a", "b", "c"]], QUICK, method="focus", label="vectors")
+    said = r"in which none of 3 words occurs 3 times; give a longer one with method.base_text"
+    with pytest.raises(MethodError, match=said):
+        train([["a", "b", "c"]], QUICK, method="focus", label="vectors", key="base_text")

@@ -85,12 +85,14 @@ def known_pairs(
     }
     if len(rows) < donor.width:
         found = f"both languages have vectors of {len(rows)} equal words"
+        remedy = f"give a dictionary, or longer texts if {method} learns the vectors"
         if dictionary is not None:
             found = f"the dictionary has {len(rows)} pairs of words with vectors"
+            remedy = "give a larger dictionary, or check which language is the base's (the first "
+            remedy += "word of a line)"
         raise MethodError(
             f"{method} aligns vectors of {donor.width} dimensions by at least as many pairs of "
-            f"words, and {found}; give a larger dictionary, or check which language is the base's "
-            "(the first word of a line)"
+            f"words, and {found}; {remedy}"
         )
     return np.array(list(rows), dtype=np.int64).reshape(-1, 2)
 

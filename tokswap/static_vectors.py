@@ -108,7 +108,12 @@ class Training:
 
 
 def train(
-    sentences: Sequence[Sequence[str]], training: Training, *, method: str, label: str
+    sentences: Sequence[Sequence[str]],
+    training: Training,
+    *,
+    method: str,
+    label: str,
+    key: str = "text",
 ) -> StaticVectors:
     """Train fastText vectors: the same ones each time, on one thread.
 
@@ -119,17 +124,18 @@ def train(
         training: How to train.
         method: What messages call the method.
         label: What progress tells.
+        key: The method's setting that gives the text.
 
     Raises:
         MethodError: If gensim is not installed, or no word occurs often enough.
     """
-    key = _digest(sentences, training)
-    if key not in _kept:
-        _kept[key] = _train(sentences, training, method, label)
-    _kept.move_to_end(key)
+    digest = _digest(sentences, training)
+    if digest not in _kept:
+        _kept[digest] = _train(sentences, training, method, label, key)
+    _kept.move_to_end(digest)
     while len(_kept) > KEPT:
         _kept.popitem(last=False)
-    return _kept[key]
+    return _kept[digest]
 
 
 _kept: OrderedDict[bytes, StaticVectors] = OrderedDict()
@@ -144,7 +150,7 @@ def _digest(sentences: Sequence[Sequence[str]], training: Training) -> bytes:
 
 
 def _train(
-    sentences: Sequence[Sequence[str]], training: Training, method: str, label: str
+    sentences: Sequence[Sequence[str]], training: Training, method: str, label: str, key: str
 ) -> StaticVectors:
     fasttext = gensim_fasttext(method)
     counts: dict[str, int] = {}
@@ -154,8 +160,8 @@ def _train(
     enough = sum(count >= training.minimum_count for count in counts.values())
     if not enough:
         raise MethodError(
-            f"{method} cannot learn from its text of {sum(counts.values()):,} words, none of which "
-            f"occurs {training.minimum_count} times; give a longer text with method.text or lower "
+            f"{method} cannot learn from a text in which none of {sum(counts.values()):,} words "
+            f"occurs {training.minimum_count} times; give a longer one with method.{key}, or lower "
             "method.minimum_count"
         )
     with quiet():

@@ -170,6 +170,28 @@ def test_methods(tokswap: Run) -> None:
     assert f"{DEFAULT} (default)" in ran.out
 
 
+def test_one_method(tokswap: Run) -> None:
+    ran = tokswap("methods", "tokenadapt")
+    assert (ran.code, ran.err) == (0, "")
+    for name, field in METHODS["tokenadapt"].model_fields.items():
+        assert f"  {name}: " in ran.out
+        assert (field.description or "").replace("`", "") in ran.out
+    assert "interpolate" not in ran.out
+    assert [m["name"] for m in json.loads(tokswap("methods", "mix", "--json").out)["methods"]] == [
+        "mix"
+    ]
+    wrong = tokswap("methods", "tokenadap")
+    assert (wrong.code, wrong.out) == (1, "")
+    assert "did you mean 'tokenadapt'?" in wrong.err
+
+
+def test_settings_are_listed_as_they_are_given(tokswap: Run) -> None:
+    said = tokswap("methods").out
+    assert "normalize=true" in said
+    assert "penalty=null" in said
+    assert "of=[omp, pieces]" in said
+
+
 def test_methods_as_json(tokswap: Run) -> None:
     said = json.loads(tokswap("methods", "--json").out)["methods"]
     assert [method["name"] for method in said] == list(METHODS)

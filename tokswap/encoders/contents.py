@@ -150,7 +150,7 @@ def read_parts(files: Files, *, plain: bool) -> tuple[Part, ...]:
             raise EncoderError(
                 f"{files.called('modules.json')} names the class {kind!r}, and only these of "
                 f"sentence-transformers' own are loaded: {', '.join(PARTS)}; choose another "
-                "encoder, or give `pooling` to use its transformer alone"
+                "encoder, or give `encoder_pooling` to use its transformer alone"
             )
         if PART_PATH.fullmatch(path) is None:
             raise EncoderError(
@@ -238,7 +238,8 @@ def refuse_function(files: Files, name: str) -> None:
     if function is not None and ACTIVATION.fullmatch(str(function)) is None:
         raise EncoderError(
             f"{files.called(name)} names the function {function!r}, which is none of torch's "
-            "modules; choose another encoder, or give `pooling` to use its transformer alone"
+            "modules; choose another encoder, or give `encoder_pooling` to use its transformer "
+            "alone"
         )
 
 

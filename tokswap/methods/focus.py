@@ -112,7 +112,8 @@ class Focus(Method):
         )
         base_ids = torch.from_numpy(problem.alignment.source[anchors[known]])
         places = torch.from_numpy(found).nonzero()[:, 0]
-        return with_pieces(problem, places, solved.map_columns(base_ids, problem.columns))
+        solved = solved.map_columns(base_ids, problem.columns)
+        return with_pieces(problem, places, solved, method="focus")
 
     def _train(self, problem: Problem) -> StaticVectors:
         documents = training_documents(self.text, method="focus")

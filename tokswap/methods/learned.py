@@ -67,6 +67,8 @@ def check_learning(paths: Iterable[str], method: str, *, trained: bool = True) -
         MethodError: If a file is missing or empty, or gensim is not installed.
     """
     for path in paths:
+        if Path(path).is_dir():
+            raise MethodError(f"{method} cannot read {path}: it is a folder; give the files in it")
         if not Path(path).is_file():
             raise MethodError(f"{method} cannot read {path}: there is no such file; check its path")
         if not Path(path).stat().st_size:

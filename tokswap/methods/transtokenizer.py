@@ -10,6 +10,7 @@ from tokswap.methods.anchors import Outliers, fit_base_rows
 from tokswap.methods.base import Method, Problem
 from tokswap.methods.cost import Cost, Sizes
 from tokswap.methods.learned import Texts, check_learning, learned_from
+from tokswap.methods.matched import tell_left
 from tokswap.methods.pieces import Pieces
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class TransTokenizer(Method):
         pieces = Pieces().fill(problem)
         counts = self._count(problem)
         sources = fit_base_rows(problem, self.outliers)
-        rows, weights = [], []
+        rows, weights, left = [], [], 0
         for place, number in enumerate(problem.ids):
             mixed: dict[int, float] = {}
             occurred, found = counts.of(number)
@@ -110,10 +111,12 @@ class TransTokenizer(Method):
                 mixed = {b: (1 - prior) * c / total for b, c in found.items()}
             else:
                 prior = 1.0
+                left += 1
             for column, weight in pieces.row(place) if prior else ():
                 mixed[column] = mixed.get(column, 0.0) + prior * weight
             rows.append(list(mixed))
             weights.append(list(mixed.values()))
+        tell_left(problem, left, "transtokenizer")
         return SparseRows.from_lists(rows, weights, problem.columns)
 
     def _count(self, problem: Problem) -> "Counts":

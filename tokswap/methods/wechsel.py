@@ -179,7 +179,7 @@ class Wechsel(Method):
         solved = self._solve(found, problem)
         base_ids = torch.from_numpy(found.base_ids)
         solved = solved.map_columns(base_ids, problem.columns)
-        return with_pieces(problem, torch.from_numpy(found.places), solved)
+        return with_pieces(problem, torch.from_numpy(found.places), solved, method="wechsel")
 
     @property
     def _files(self) -> list[str]:
@@ -195,14 +195,14 @@ class Wechsel(Method):
         base_ids = base_ids[fit[base_ids]]
         if self.encoder is not None:
             return self._encoded(problem, base_ids, self._open(self.encoder, problem.device))
+        dictionary = None
+        if self.dictionary is not None:  # what may be wrong with a file is told before training
+            dictionary = read_dictionary(Path(self.dictionary), method="wechsel")
         base_words, donor_words = self._spaces(problem)
         base, base_known = token_vectors(base_words, alignment.base, base_ids.tolist())
         donor, known = token_vectors(donor_words, alignment.donor, problem.ids)
         turned = torch.from_numpy(donor[known])
         if base_words is not donor_words:
-            dictionary = None
-            if self.dictionary is not None:
-                dictionary = read_dictionary(Path(self.dictionary), method="wechsel")
             pairs = known_pairs(base_words, donor_words, dictionary, method="wechsel")
             turned = align_vectors(base_words, donor_words, pairs).apply(turned)
         return Described(
@@ -222,17 +222,25 @@ class Wechsel(Method):
             seed=problem.generator.initial_seed(),
         )
 
-        def learned(paths: list[str]) -> StaticVectors:
-            words = words_of(training_documents(paths, method=method))
-            return train(words, training, method=method, label="wechsel, fastText vectors")
+        # Files that are given are read first, for what is wrong with one is told at once.
+        given = {
+            path: read_vectors(Path(path), method=method)
+            for path in dict.fromkeys([self.base_vectors, self.donor_vectors])
+            if path
+        }
 
-        def given(path: str | None, paths: list[str]) -> StaticVectors:
-            return read_vectors(Path(path), method=method) if path else learned(paths)
+        def words(path: str | None, paths: list[str], key: str) -> StaticVectors:
+            if path:
+                return given[path]
+            found = words_of(training_documents(paths, method=method))
+            label = "wechsel, fastText vectors"
+            return train(found, training, method=method, label=label, key=key)
 
-        donor = given(self.donor_vectors, self.text)
+        key = "base_text" if self.base_text else "text"
+        base = words(self.base_vectors, self.base_text or self.text, key)
         if self.base_vectors == self.donor_vectors and not self.base_text:
-            return donor, donor
-        return given(self.base_vectors, self.base_text or self.text), donor
+            return base, base
+        return base, words(self.donor_vectors, self.text, "text")
 
     def _open(self, encoder: str, device: str) -> "Encoder":
         from tokswap.encoders import open_encoder

@@ -57,7 +57,7 @@ def recipe_keys() -> str:
         for name, field in part.model_fields.items()
     ]
     settings = [
-        _row(name, field, first=f"`{method}`")
+        "| " + " | ".join([f"`{method}`", *cells(name, field)]) + " |"
         for method, kind in METHODS.items()
         for name, field in kind.model_fields.items()
     ]
@@ -74,10 +74,13 @@ def recipe_keys() -> str:
     )
 
 
-def _row(key: str, field: FieldInfo, first: str | None = None) -> str:
-    default = _default(field)
-    cells = [f"`{key}`", _values(field), default, field.description or ""]
-    return f"| {' | '.join(([first] if first else []) + cells)} |"
+def cells(key: str, field: FieldInfo) -> list[str]:
+    """What a table tells of a key: its name, its values, its default and its meaning."""
+    return [f"`{key}`", _values(field), _default(field), field.description or ""]
+
+
+def _row(key: str, field: FieldInfo) -> str:
+    return f"| {' | '.join(cells(key, field))} |"
 
 
 def _default(field: FieldInfo) -> str:
