@@ -103,9 +103,16 @@ def test_settings_can_be_set_one_by_one() -> None:
             {"per_kind": {"digits": {"method": "omp", "parameters": {"input": {"kk": 1}}}}},
             "per_kind.digits.parameters.input.kk: unknown key; did you mean 'k'",
         ),
+        ({"per_kind": {"digits": ["focus"]}}, "per_kind.digits: give a method, or `{method:"),
+        ({"methods": ["omp"]}, "(`methods` is a key of `tokswap compare`)"),
         ({"parameters": {"kk": 1}}, "parameters.kk: unknown key; did you mean 'k'"),
         ({"method": "mix", "parameters": {"of": []}}, "parameters.of: give at least one method"),
     ],
 )
 def test_what_cannot_be_filled_so_is_refused(said: dict[str, Any], message: str) -> None:
     assert message in faults(**said)
+
+
+def test_a_fault_of_one_kind_is_told_once() -> None:
+    said = {"digits": {"method": "pieces", "parameters": {"strategy": "middle"}}}
+    assert faults(per_kind=said).count("strategy:") == 1

@@ -308,10 +308,8 @@ def make_recipe(
     try:
         recipe = Recipe(**said)
     except ValidationError as error:
-        # What has no place is the method's, which is in `faults` already, place by place.
-        faults = [
-            fault_line(entry, list(Recipe.model_fields)) for entry in error.errors() if entry["loc"]
-        ] + faults
+        known = list(Recipe.model_fields)
+        faults = [fault_line(e, known) for e in error.errors() if _is_its_own(e)] + faults
     except TypeError as error:  # keys that are no strings
         faults = [f"keys must be strings ({error})", *faults]
     if recipe is None or faults:
@@ -328,6 +326,13 @@ def with_tensors(recipe: Recipe, keep: Sequence[str] | None, drop: Sequence[str]
         drop=list(dict.fromkeys([*recipe.tensors.drop, *(drop or ())])),
     )
     return recipe.model_copy(update={"tensors": part})
+
+
+def _is_its_own(entry: Any) -> bool:
+    """Tell whether a fault is the recipe's own: those of methods are found place by place."""
+    place = entry["loc"]
+    of_kind = len(place) > 1 and place[0] == "per_kind"
+    return bool(place) and not (of_kind and entry["type"] == "value_error")
 
 
 def _method_faults(said: Mapping[str, Any]) -> list[str]:

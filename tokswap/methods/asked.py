@@ -99,6 +99,9 @@ def fault_line(entry: Any, known: list[str]) -> str:
     if entry["type"] == "extra_forbidden":
         message = "unknown key"
         message += near(place, known) if len(entry["loc"]) == 1 else ""
+        message += " (`methods` is a key of `tokswap compare`)" if place == "methods" else ""
+    elif entry["type"] == "model_type" and entry["loc"][0] == "per_kind":
+        message = f"give a method, or `{{method:, parameters:}}`, given {entry['input']!r}"
     elif entry["type"] in PLAIN_WORDS:
         message = PLAIN_WORDS[entry["type"]]
         if entry["type"] != "missing":
