@@ -1,6 +1,6 @@
 """Bits per byte of every method, in both directions of a pair, as Markdown tables.
 
-    python benchmarks/methods.py [--base NAME --donor NAME] [--text FILE] [--seeds 0,1,2]
+    python benchmarks/methods.py [--base NAME --donor NAME] [--text FILE] [--seeds 0,1,2] [--roles]
 
 It is `tokswap compare` with the settings below: the bundled models on the bundled sample text,
 unless others are named. What is finished is kept in the folder, so that it can be stopped.
@@ -69,6 +69,37 @@ METHODS: tuple[dict[str, Any], ...] = (
 )
 
 
+READ: dict[str, dict[str, Any]] = {
+    "omp": {"method": "omp"},
+    "last piece": LAST,
+    "mean of pieces": {"method": "pieces"},
+    "mean": {"method": "mean"},
+    "omp + last piece": {"method": "mix", "parameters": {"of": ["omp", LAST]}},
+    "interpolate + last piece": {"method": "mix", "parameters": {"of": ["interpolate", LAST]}},
+}
+"""What an embedding's rows may be."""
+WRITE: dict[str, dict[str, Any]] = {
+    "omp": {"method": "omp"},
+    "ridge": {"method": "ridge"},
+    "mean of pieces": {"method": "pieces"},
+    "mean": {"method": "mean"},
+}
+"""What a head's rows may be."""
+
+
+def roles() -> list[dict[str, Any]]:
+    """Pair every way to fill an embedding with every way to fill a head."""
+    return [
+        {
+            "label": f"{read} in, {write} out",
+            "method": "mix",
+            "parameters": {"input": {"of": [READ[read]]}, "output": {"of": [WRITE[write]]}},
+        }
+        for read in READ
+        for write in WRITE
+    ]
+
+
 def lines(found: Compared) -> Iterator[str]:
     """Write a comparison as a Markdown table, the best method first."""
     floor = found.floor["bits_per_byte"]
@@ -104,6 +135,7 @@ def main() -> None:
     parser.add_argument("--donor", default="tiny-mistral")
     parser.add_argument("--text", action="append", default=[], help="text file; the sample")
     parser.add_argument("--train-text", action="append", default=[])
+    parser.add_argument("--roles", action="store_true", help="every pair of methods for the roles")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--out", default="out/figures", help="folder for what is finished")
     asked = parser.parse_args()
@@ -119,11 +151,11 @@ def main() -> None:
         found = tokswap.compare(
             base_model=base,
             donor=donor,
-            methods=list(METHODS),
+            methods=roles() if asked.roles else list(METHODS),
             eval={"text": asked.text},
             train_text=asked.train_text,
             seed=[int(seed) for seed in asked.seeds.split(",")],
-            out=f"{asked.out}-{number}",
+            out=f"{asked.out}{'-roles' * asked.roles}-{number}",
         )
         print("\n".join(lines(found)), flush=True)
 
