@@ -208,7 +208,7 @@ def test_flags_and_recipe_give_the_same_bytes(tmp_path):
         "base_model: tiny-llama\ndonor: tiny-mistral\nmethod: omp\nparameters: {k: 8}\n"
         f"seed: 3\neval: {{text: [{text}]}}\nverify: false\nout: {tmp_path / 'b'}\n"
     )
-    flags = ["--base", "tiny-llama", "--donor", "tiny-mistral", "--set", "method.k=8"]
+    flags = ["--base", "tiny-llama", "--donor", "tiny-mistral", "-m", "omp", "--set", "method.k=8"]
     flags += ["--seed", "3", "--text", str(text), "--no-verify", "--out", str(tmp_path / "a")]
     for arguments in (["transplant", *flags], ["run", str(recipe)]):
         command = [sys.executable, "-m", "tokswap", *arguments, "--json"]
@@ -258,7 +258,10 @@ def test_verify_accepts_the_result_and_finds_what_is_tampered_with(tmp_path):
 def test_an_interrupted_run_leaves_nothing(stop, tmp_path):
     command = [sys.executable, "-m", "tokswap", "transplant", "--base", "tiny-llama"]
     command += ["--donor", "tiny-mistral", "--method", "mean", "--no-eval", "--out", "result"]
+    # A process that was itself started in the background hands on that it ignores the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob(".result.*.partial/tokswap.plan")):  # it verifies for a while
         assert process.poll() is None
