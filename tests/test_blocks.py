@@ -305,3 +305,6 @@ def test_roles_that_ask_the_same_are_solved_once(
     swap(tmp_path / "out", **pair, parameters={"k": 2}, held_out=0)
     said = capsys.readouterr().err
     assert ("omp, input rows" in said, "omp, output rows" in said) == (True, False)
+    swap(tmp_path / "omp", **pair, method="omp", parameters={"k": 2}, held_out=0)
+    said = capsys.readouterr().err
+    assert ("omp, input rows" in said, "omp, output rows" in said) == (True, False)

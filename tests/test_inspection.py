@@ -149,7 +149,7 @@ def test_a_missing_token_is_solved_by_the_method(missing: tuple[int, str]) -> No
 
 
 def test_a_missing_token_is_a_combination_of_few_anchors(missing: tuple[int, str]) -> None:
-    source = inspect(BASE, DONOR, token=missing[1], parameters={"k": 3}).source
+    source = inspect(BASE, DONOR, token=missing[1], method="omp", parameters={"k": 3}).source
     assert source is not None
     weights = [abs(weight) for _, weight in source.rows["input"]]
     assert 1 <= len(weights) <= 3 + 1  # and the mean of the anchors
@@ -243,7 +243,7 @@ def test_both_names_are_needed(names, lacking: str) -> None:
 
 def test_a_method_that_needs_weights_says_so_of_a_bare_donor(missing, bare) -> None:
     donor = bare(DONOR)
-    with pytest.raises(MethodError, match=r"omp reads the donor's weights .* has none.*pieces"):
+    with pytest.raises(MethodError, match=r"omp-pieces reads the .* weights .* has none.*pieces"):
         inspect(BASE, donor, token=missing[1])
     source = inspect(BASE, donor, token=missing[1], method="mean").source
     assert source is not None

@@ -14,7 +14,7 @@ from tokswap.errors import MethodError
 from tokswap.methods import Method, Problem, Role, WithAverages
 from tokswap.methods.answer import Answer
 from tokswap.methods.base import Searched
-from tokswap.plan import Plan, RolePlan
+from tokswap.plan import ROLES, Plan, RolePlan
 from tokswap.solvers.sparse import SparseRows
 from tokswap.vocabulary.align import Alignment, Kind
 
@@ -111,14 +111,17 @@ def make_plan(
 
     if tables.tied:
         roles: dict[Role, RolePlan] = {"input": plan_of("input", fill("input"))}
-    elif not alike(methods, donor_tied=tables.donor_tied):
-        roles = {"input": plan_of("input", fill("input"))}
-        roles["output"] = plan_of("output", fill("output"))
-    else:
+    elif alike(methods, donor_tied=tables.donor_tied):
         filled = fill("input", "output")
         roles = {"input": plan_of("input", filled)}
         apart = bool(alignment.input_source)
         roles["output"] = plan_of("output", filled) if apart else roles["input"]
+    elif _asks_alike(methods, donor_tied=tables.donor_tied):
+        # What the answers have in common is one question, which the blocks solve once.
+        roles = {"input": plan_of("input", fill("input", "output"))}
+        roles["output"] = plan_of("output", fill("output", "input"))
+    else:
+        roles = {role: plan_of(role, fill(role)) for role in ROLES}
     return Plan(roles, torch.from_numpy(alignment.kind.copy()), dict(about or {}))
 
 
@@ -129,9 +132,14 @@ def alike(methods: Mapping[Role, Method], *, donor_tied: bool) -> bool:
         methods: The method of each role.
         donor_tied: Whether one donor table serves both roles.
     """
+    return _asks_alike(methods, donor_tied=donor_tied) and not methods["input"].differs_by_role
+
+
+def _asks_alike(methods: Mapping[Role, Method], *, donor_tied: bool) -> bool:
+    """Tell whether both roles have one method that reads the same of the models in both."""
     method = methods["input"]
     reads_apart = method.needs_base or (method.needs_donor and not donor_tied)
-    return method == methods["output"] and not (reads_apart or method.differs_by_role)
+    return method == methods["output"] and not reads_apart
 
 
 Filled = SparseRows | WithAverages | Tensor | Answer | None

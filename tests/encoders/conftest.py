@@ -25,7 +25,9 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def minilm() -> Encoder:
-    return open_encoder()
+    encoder = open_encoder()
+    encoder.encode(["a"])  # so that it is loaded, whichever test comes first
+    return encoder
 
 
 def small_tokenizer() -> PreTrainedTokenizerFast:
