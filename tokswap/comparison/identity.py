@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
+import platform
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -37,6 +38,7 @@ def program() -> dict[str, str]:
         if place.parts[0] not in NO_FIGURE:
             found.update(place.as_posix().encode() + b"\0" + path.read_bytes())
     said = {"version": importlib.metadata.version("tokswap"), "source": found.hexdigest()}
+    said["python version"] = platform.python_version()  # whose documentation methods learn from
     return said | {f"{name} version": _version(name) for name in LIBRARIES}
 
 
