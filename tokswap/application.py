@@ -13,11 +13,11 @@ from tokswap.checkpoint.files import open_files
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.errors import CheckpointError, NameUnknownError, OutputError, RecipeError
 from tokswap.fitting import check_base, check_donor, fit, identities
-from tokswap.methods import Role
+from tokswap.methods import ROLES, Role
 from tokswap.names import Location, resolve
 from tokswap.pair import Pair, pair_of, with_kept_bos
 from tokswap.pipeline import OF_A_RUN, Transplant, Work, carry_out
-from tokswap.plan import ROLES, Plan, plan_file
+from tokswap.plan import Plan, plan_file
 from tokswap.recipe import Recipe, make_recipe
 from tokswap.solvers.sparse import SparseRows
 from tokswap.vocabulary.align import Alignment, Kind

@@ -5,11 +5,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from tokswap.methods import DEFAULT, Method, Role
+from tokswap.methods import DEFAULT, ROLES, Method, Role
 from tokswap.methods.asked import made, name_fault, setting_faults
 from tokswap.vocabulary.kinds import KINDS
-
-ROLES: tuple[Role, Role] = ("input", "output")
 
 
 def _names(said: Any) -> Any:

@@ -18,11 +18,10 @@ import torch
 from torch import Tensor
 
 from tokswap.errors import CheckpointError
-from tokswap.methods import Role
+from tokswap.methods import ROLES, Role
 from tokswap.solvers.sparse import ROWS_AT_ONCE, SparseRows
 from tokswap.vocabulary.align import Kind
 
-ROLES: tuple[Role, Role] = ("input", "output")
 FORMAT = 2
 """Version of the file's layout."""
 

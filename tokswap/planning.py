@@ -11,10 +11,10 @@ from torch import Tensor
 
 from tokswap.blocks import Blocks
 from tokswap.errors import MethodError
-from tokswap.methods import Method, Problem, Role, WithAverages
+from tokswap.methods import ROLES, Method, Problem, Role, WithAverages
 from tokswap.methods.answer import Answer
 from tokswap.methods.base import Searched
-from tokswap.plan import ROLES, Plan, RolePlan
+from tokswap.plan import Plan, RolePlan
 from tokswap.solvers.sparse import SparseRows
 from tokswap.vocabulary.align import Alignment, Kind
 

@@ -8,9 +8,8 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
-from tokswap.methods import METHODS, Method
+from tokswap.methods import METHODS, ROLES, Method
 
-ROLES = ("input", "output")
 TEXT = "text"
 """The setting of a method that learns from text: its files."""
 LIST = (list, tuple, set, frozenset, Sequence)

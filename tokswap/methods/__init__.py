@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from tokswap.methods.answer import Answer
-from tokswap.methods.base import Method, Problem, Role, Side, WithAverages
+from tokswap.methods.base import ROLES, Method, Problem, Role, Side, WithAverages
 from tokswap.methods.clp import CLP
 from tokswap.methods.cost import Cost, Sizes
 from tokswap.methods.focus import Focus
@@ -63,6 +63,7 @@ def needing_donor(*, needed: bool = True) -> list[str]:
 __all__ = [
     "DEFAULT",
     "METHODS",
+    "ROLES",
     "Answer",
     "Cost",
     "Method",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tokswap.solvers.sparse import SparseRows
 
 Role = Literal["input", "output"]
+ROLES: tuple[Role, Role] = ("input", "output")
 Side = Literal["base", "donor"]
 Searched = tuple[Side, Role, float]
 """A table in which untrained rows were looked for, and by what deviations."""

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from tokswap.methods.answer import Answer, weighted
 from tokswap.methods.asked import Asked
 from tokswap.methods.base import Method, Problem
+from tokswap.methods.composite import Composite
 from tokswap.methods.cost import Cost, Sizes, together
 
 
@@ -20,7 +21,7 @@ class Share(Asked):
     )
 
 
-class Mix(Method):
+class Mix(Composite):
     """Several methods at once: every row is the sum of theirs, each times its share.
 
         new  =  Σ w_i new_i / Σ w_i
@@ -54,57 +55,28 @@ class Mix(Method):
         return [share.weight / total for share in self.of]
 
     @property
-    def needs_donor(self) -> bool:
-        """See :attr:`Method.needs_donor`."""
-        return any(share.made.needs_donor for share in self.of)
-
-    @property
-    def needs_base(self) -> bool:
-        """See :attr:`Method.needs_base`."""
-        return any(share.made.needs_base for share in self.of)
-
-    @property
-    def draws(self) -> bool:
-        """See :attr:`Method.draws`."""
-        return any(share.made.draws for share in self.of)
-
-    @property
-    def differs_by_role(self) -> bool:
-        """See :attr:`Method.differs_by_role`."""
-        return any(share.made.differs_by_role for share in self.of)
-
-    @property
-    def outliers(self) -> float | None:
-        """The setting of the first method that has it."""
-        found = (getattr(share.made, "outliers", None) for share in self.of)
-        return next((deviations for deviations in found if deviations is not None), None)
+    def parts(self) -> list[Method]:
+        """See :attr:`Composite.parts`."""
+        return [share.made for share in self.of]
 
     def cost(self, sizes: Sizes) -> Cost:
         """See :meth:`Method.cost`."""
-        cost = together([share.made.cost(sizes) for share in self.of])
+        cost = together([part.cost(sizes) for part in self.parts])
         # What is added to rows that are held is in them.
         return replace(cost, weights=0) if cost.dense else cost
-
-    def sources(self) -> dict[str, str]:
-        """See :meth:`Method.sources`."""
-        return {name: said for share in self.of for name, said in share.made.sources().items()}
-
-    def check(self, sizes: Sizes) -> None:
-        """See :meth:`Method.check`."""
-        for share in self.of:
-            share.made.check(sizes)
 
     def fill(self, problem: Problem) -> Answer:
         """See :meth:`Method.fill`."""
         base_rows = problem.alignment.base_rows
         answers = []
-        for share in self.of:
+        for part in self.parts:
             # Every part draws what it would draw alone.
             generator = problem.generator.clone_state()
-            filled = share.made.fill(replace(problem, generator=generator))
+            filled = part.fill(replace(problem, generator=generator))
             answers.append(Answer.of(filled, base_rows))
         return weighted(answers, self.shares, problem)
 
     def __str__(self) -> str:
+        """Say the shares, by which comparisons tell mixtures apart."""
         parts = zip(self.shares, self.of, strict=True)
         return " + ".join(f"{share:.3g} {part.method}" for share, part in parts)
