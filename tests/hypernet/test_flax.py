@@ -112,7 +112,9 @@ def test_a_file_that_is_cut_off_is_refused(share: float, tmp_path: Path) -> None
     path = write(tmp_path, packed(as_flax(weights(settings()))))
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(CheckpointError, match=rf"^made: {FILE} is cut off or damaged \(.+\); ") as e:
+    with pytest.raises(
+        CheckpointError, match=rf"^made: {FILE} is cut off or damaged \(.+\); "
+    ) as e:
         read_flax(path, "made")
     assert "\n" not in str(e.value)
 
@@ -173,7 +175,9 @@ def test_other_content_is_refused(name: str, tmp_path: Path) -> None:
 
 def test_any_byte_may_be_wrong(tmp_path: Path) -> None:
     """No change of a byte of the structure leads anywhere but to an error or to arrays."""
-    path = write(tmp_path, packed({"a": {"kernel": torch.ones(2, 2)}, "b": {"bias": torch.ones(1)}}))
+    path = write(
+        tmp_path, packed({"a": {"kernel": torch.ones(2, 2)}, "b": {"bias": torch.ones(1)}})
+    )
     data = path.read_bytes()
     refused = 0
     for place in range(len(data)):
