@@ -32,12 +32,16 @@ class Journal:
         _forget(path, first)
         self._file = path.open("a", encoding="utf-8")
         self._writer: Any = SummaryWriter(str(out / LOGS), purge_step=first)
-        self._since = self._start = time.monotonic()
+        self._since = self._start = 0.0
         self._first = first
         self._tokens = 0
         self._waited = 0.0
         self._bits: list[float] = []
         self._losses: list[float] = []
+
+    def start(self) -> None:
+        """Begin to take the time."""
+        self._since = self._start = time.monotonic()
 
     def tell(self, taken: Taken, waited: float) -> None:
         """Tell of a step.

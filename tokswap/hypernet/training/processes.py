@@ -137,7 +137,9 @@ def shard_both(network: Hypernet, base: nn.Module, device: torch.device) -> None
     parts += [network.output_projection_out] if network.config.two_heads else []
     for module in [*network.model.encoder.layer, *parts, network]:
         sharded: Any = fully_shard(module, mesh=mesh)
-        sharded.set_gradient_divide_factor(1.0)  # a sum, not a mean: each has a part of the loss
+        # A sum, not a mean, for each process has a part of the loss; by what gloo can do too.
+        sharded.set_gradient_divide_factor(1.0)
+        sharded.set_force_sum_reduction_for_comms(True)
     lists = [module for module in base.modules() if isinstance(module, nn.ModuleList)]
     layers: Any = max(lists, key=lambda found: sum(p.numel() for p in found.parameters()))
     for layer in layers:

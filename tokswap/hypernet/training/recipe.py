@@ -208,17 +208,21 @@ class TrainRecipe(_Part):
         return self.model_dump(mode="json", exclude=free)
 
 
-def load_train_recipe(path: str | Path, overrides: Sequence[str] = ()) -> TrainRecipe:
+def load_train_recipe(
+    path: str | Path, overrides: Sequence[str] = (), *, out: str | None = None
+) -> TrainRecipe:
     """Read a recipe of a training.
 
     Args:
         path: The YAML file.
         overrides: ``key.path=value`` settings that replace or add to the file's, values as YAML.
+        out: The folder to write, in place of the file's.
 
     Raises:
         RecipeError: If the file cannot be read, or the recipe is not valid.
     """
-    return make_train_recipe(read_mapping(Path(path)), overrides, called=str(path))
+    said = read_mapping(Path(path)) | ({} if out is None else {"out": out})
+    return make_train_recipe(said, overrides, called=str(path))
 
 
 def make_train_recipe(

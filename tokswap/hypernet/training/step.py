@@ -184,13 +184,10 @@ class Stepper:
             What is to be minimised, and the sums of the losses that are shown.
         """
         said, device = self.recipe.loss, self.processes.device
-        mine = self.processes.part(len(prepared.ids))
-        step = self.recipe.micro_texts or len(prepared.ids)
         tokens = max(int(prepared.wanted.sum()), 1)
         chunked = prepared.chunked
         count = max(int((chunked.counts - self._first).clamp(min=0).sum()), 1) if chunked else 1
-        for start in range(mine.start, mine.stop, step):
-            rows = slice(start, min(start + step, mine.stop))
+        for rows, share in self._micro(len(prepared.ids)):
             ids, targets, wanted, there = (
                 t[rows].to(device)
                 for t in (prepared.ids, prepared.targets, prepared.wanted, prepared.there)
@@ -198,12 +195,27 @@ class Stepper:
             with self.processes.autocast():
                 logits = self.base.logits(ids, *tables, there)
             nats = token_nats(logits, targets, wanted)
-            text = nats.sum() / tokens
+            text = share * nats.sum() / tokens
             loss, chunks = said.text * text, text.new_zeros(())
             if chunked is not None:
-                chunks = self._chunks(nats, chunked, rows) / count
+                chunks = share * self._chunks(nats, chunked, rows) / count
                 loss = loss + said.chunks * chunks
             yield loss, torch.stack([text, chunks]).detach().double()
+
+    def _micro(self, count: int) -> Iterator[tuple[slice, float]]:
+        """Deal out this process's texts, so many at a time, and say how much they count.
+
+        Where the base is shared all processes must run it equally often: one that has no texts left
+        reads the first once more, for nothing.
+        """
+        mine = self.processes.part(count)
+        step = self.recipe.micro_texts or count
+        most = -(-count // self.processes.world) if self.processes.shard else mine.stop - mine.start
+        for start in range(mine.start, mine.start + most, step):
+            if start < mine.stop:
+                yield slice(start, min(start + step, mine.stop)), 1.0
+            else:
+                yield slice(0, 1), 0.0
 
     def _chunks(self, nats: Tensor, chunked: Chunked, rows: slice) -> Tensor:
         """Compare the likelihoods of chunks with those that the base gives them."""

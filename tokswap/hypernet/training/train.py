@@ -209,6 +209,8 @@ class _Run:
         try:
             if first == 0:
                 self._measure(0, found, journal)
+            if journal:
+                journal.start()
             with steps, _stopping() as stop:
                 for prepared in steps:
                     taken = self._take(prepared, kept)
