@@ -6,21 +6,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from tokswap.checkpoint.files import open_files
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.errors import CheckpointError, NameUnknownError, OutputError, RecipeError
-from tokswap.fitting import check_base, check_donor, fit, identities
-from tokswap.methods import ROLES, Role
+from tokswap.fitting import as_planned, check_base, check_donor, fit, identities
+from tokswap.methods import Role
 from tokswap.names import Location, resolve
 from tokswap.pair import Pair, pair_of, with_kept_bos
 from tokswap.pipeline import OF_A_RUN, Transplant, Work, carry_out
 from tokswap.plan import Plan, plan_file
 from tokswap.recipe import Recipe, make_recipe
 from tokswap.solvers.sparse import SparseRows
-from tokswap.vocabulary.align import Alignment, Kind
+from tokswap.vocabulary.align import Kind
 from tokswap.vocabulary.bos import opening
 from tokswap.vocabulary.identity import content_hash
 
@@ -211,7 +210,7 @@ def _fitted(
     }
     tokens = identities(base.vocabulary, donor.vocabulary)
     fitted = replace(fitted, about=about, tokens=tokens)
-    return replace(pair, alignment=_as_planned(pair, fitted)), fitted, notes
+    return replace(pair, alignment=as_planned(pair.alignment, fitted)), fitted, notes
 
 
 def _for_one_table(plan: Plan) -> Plan:
@@ -231,16 +230,6 @@ def _for_one_table(plan: Plan) -> Plan:
 
     weights = part.weights.combine(chosen(opens), 1, -1).combine(chosen(closes), 1, 1)
     return replace(plan, roles={"input": replace(part, weights=weights)})
-
-
-def _as_planned(pair: Pair, plan: Plan) -> Alignment:
-    """Give the alignment the plan's word on which rows are copied."""
-    kind = plan.kind.numpy()
-    copies = np.isin(kind, (Kind.SHARED, Kind.SPECIAL, Kind.UNUSED))
-    read, written = (np.where(copies, plan.copied(role).numpy(), -1) for role in ROLES)
-    apart = np.flatnonzero((read != written) & (written >= 0))
-    input_source = {int(number): int(read[number]) for number in apart}
-    return replace(pair.alignment, kind=kind.copy(), source=written, input_source=input_source)
 
 
 def _check_widths(plan: Plan, pair: Pair) -> None:

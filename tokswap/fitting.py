@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from tokswap.errors import CheckpointError
+from tokswap.methods import ROLES
 from tokswap.plan import Plan, RolePlan
-from tokswap.vocabulary.align import Kind
+from tokswap.vocabulary.align import Alignment, Kind
 from tokswap.vocabulary.identity import Difference, difference, token_hashes
 from tokswap.vocabulary.tokens import Vocabulary
 
@@ -115,6 +116,16 @@ def fit(plan: Plan, base: Vocabulary, base_rows: int) -> Plan:
     if all(fitted[id(part)] is part for part in plan.roles.values()):
         return plan
     return replace(plan, roles={role: fitted[id(part)] for role, part in plan.roles.items()})
+
+
+def as_planned(alignment: Alignment, plan: Plan) -> Alignment:
+    """Give an alignment the plan's word on which rows are copied."""
+    kind = plan.kind.numpy()
+    copies = np.isin(kind, (Kind.SHARED, Kind.SPECIAL, Kind.UNUSED))
+    read, written = (np.where(copies, plan.copied(role).numpy(), -1) for role in ROLES)
+    apart = np.flatnonzero((read != written) & (written >= 0))
+    input_source = {int(number): int(read[number]) for number in apart}
+    return replace(alignment, kind=kind.copy(), source=written, input_source=input_source)
 
 
 def used_rows(plan: Plan) -> "NDArray[np.int64]":

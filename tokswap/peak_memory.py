@@ -33,7 +33,8 @@ def plan_bytes(pair: Pair, recipe: Recipe) -> int:
     for method in [methods["input"]] if pair.layout.tied or same else methods.values():
         cost = method.cost(sizes)
         entries = len(alignment.used_base_ids) + 2 * alignment.rows + cost.weights
-        held += 8 * entries + (4 * sizes.base_width * sizes.missing if cost.dense else 0)
+        rows = sizes.filled(shared=method.fills_shared) if cost.dense else 0
+        held += 8 * entries + 4 * sizes.base_width * rows
     tokens = len(alignment.base) + len(alignment.donor)
     return alignment.rows + held + 4 * tokens + HEADER
 
@@ -98,4 +99,5 @@ def checked(pair: Pair, recipe: Recipe) -> Pair:
 def _sizes(pair: Pair) -> Sizes:
     width = pair.base.info(pair.layout.input).shape[1]
     layout = pair.donor_layout
-    return Sizes(pair.alignment, width, pair.donor.info(layout.input).shape[1] if layout else 0)
+    donor_width = pair.donor.info(layout.input).shape[1] if layout else 0
+    return Sizes(pair.alignment, width, donor_width, pair.layout.tied)

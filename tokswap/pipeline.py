@@ -226,7 +226,7 @@ def _carry_out(
                 record = make_record(recipe, pair, plan, hashes, held_out) | dict(work.record)
                 record["tokenizer"] = tokenizer.to_dict()
                 if recipe.verify:
-                    look = partial(look_again, folder, pair, recipe, tokenizer, process)
+                    look = partial(look_again, folder, pair, plan, recipe, tokenizer, process)
                     record["verified"], not_run = clock.time("verify", look)
                     warnings += _told(not_run)
                 record["notes"] = list(warnings)

@@ -35,12 +35,14 @@ class RolePlan:
         averages: A rows over S columns.
         dense_ids: (R,) ids of the rows that are held as they are, ascending.
         dense_rows: (R, D) float32, those rows.
+        dense_bias: (R,) float32, their entries of a bias; without it, they get the mean.
     """
 
     weights: SparseRows
     averages: SparseRows
     dense_ids: Tensor
     dense_rows: Tensor
+    dense_bias: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.weights.columns != self.averages.columns + len(self.averages):
@@ -54,6 +56,8 @@ class RolePlan:
             raise ValueError(
                 f"{len(self.dense_rows)} dense rows do not go to {len(ids)} of {rows} rows"
             )
+        if self.dense_bias is not None and self.dense_bias.shape != ids.shape:
+            raise ValueError(f"{len(self.dense_bias)} biases do not go to {len(ids)} dense rows")
 
     def apply(self, table: Tensor) -> Tensor:
         """Compute the new table.
@@ -98,8 +102,12 @@ class RolePlan:
             block = self.weights.between(start, stop).apply(wide, below=averages)
             held = (self.dense_ids >= start) & (self.dense_ids < stop)
             places = self.dense_ids[held] - start
-            if len(places):  # a row that is held as it is says nothing of a bias; the mean does
-                block[places] = averages[0] if bias else self.dense_rows[held].to(block.dtype)
+            if len(places) and not bias:
+                block[places] = self.dense_rows[held].to(block.dtype)
+            elif len(places) and self.dense_bias is not None:
+                block[places, 0] = self.dense_bias[held].to(block.dtype)
+            elif len(places):  # a row that is held as it is says nothing of a bias; the mean does
+                block[places] = averages[0]
             yield block[:, 0] if bias else block
 
 
@@ -212,6 +220,8 @@ class Plan:
                 tensors[f"{role}.{part}.values"] = sparse.weights
             tensors[f"{role}.dense_ids"] = plan.dense_ids
             tensors[f"{role}.dense_rows"] = plan.dense_rows
+            if plan.dense_bias is not None:
+                tensors[f"{role}.dense_bias"] = plan.dense_bias
         tensors |= {f"tokens.{side}": numbers for side, numbers in self.tokens.items()}
         about = {"format": FORMAT, "base_rows": self.base_rows, "same": same, **self.about}
         metadata = {"tokswap_plan": json.dumps(about, ensure_ascii=False, sort_keys=True)}
@@ -286,4 +296,5 @@ def _read_role(tensors: Mapping[str, Tensor], role: str, base_rows: int) -> Role
         averages=averages,
         dense_ids=tensors[f"{role}.dense_ids"],
         dense_rows=tensors[f"{role}.dense_rows"],
+        dense_bias=tensors.get(f"{role}.dense_bias"),
     )

@@ -40,7 +40,7 @@ class HypernetConfig(BaseModel):
     n_embd: int = Field(gt=0, description="d, the base's width")
     hn_hidden_size: int = Field(gt=0, description="D")
     hn_intermediate_size: int = Field(gt=0, description="F")
-    hn_n_layers: int = Field(default=3, ge=0, description="encoder layers")
+    hn_n_layers: int = Field(default=3, ge=0, le=256, description="encoder layers")
     hn_num_attention_heads: int | None = Field(
         default=None, gt=0, description="heads; without it, one for each 64 of D"
     )
