@@ -182,7 +182,7 @@ def test_the_stored_network_is_the_method_that_was_measured(tmp_path: Path) -> N
 def test_losses_that_are_not_finite_end_it_and_the_last_state_stays(tmp_path: Path) -> None:
     out = tmp_path / "burst"
     rates = {"rate": 1e30, "identity_rate": 0.001, "warm_up": 0, "clip": 0.0}
-    with pytest.raises(TrainingError, match="is not finite .*behind step 3 is kept in .*states"):
+    with pytest.raises(TrainingError, match=r"is not finite .*behind step 3 is kept in .*states"):
         train(small(out, optimizer=rates, identity_steps=3))
     assert not (out / "config.json").exists()
     names = [path.name for path in (out / "states").iterdir()]
