@@ -20,6 +20,7 @@ from tokswap.cli.check import check_command
 from tokswap.cli.compare import compare_command
 from tokswap.cli.evaluate import evaluate_command
 from tokswap.cli.held_out import held_out_command
+from tokswap.cli.hypernet import hypernet_app
 from tokswap.cli.inspect import inspect_command
 from tokswap.cli.listing import methods_command, models_command
 from tokswap.cli.transplant import run_command, transplant_command
@@ -44,6 +45,7 @@ app.command("inspect")(inspect_command)
 app.command("held-out")(held_out_command)
 app.command("compare")(compare_command)
 app.command("check")(check_command)
+app.add_typer(hypernet_app, name="hypernet")
 app.command("methods")(methods_command)
 app.command("models")(models_command)
 

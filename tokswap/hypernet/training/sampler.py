@@ -104,13 +104,13 @@ def unigram(tokens: Sequence[bytes], scores: Sequence[float]) -> "Tokenizer":
     table = _letters()
     spelt = [token.decode("latin-1").translate(table) for token in tokens]
     tokenizer = Tokenizer(models.Unigram(list(zip(spelt, scores, strict=True))))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(WORDS), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
 
 

@@ -85,5 +85,5 @@ def count_substrings(words: Mapping[bytes, int], *, longest: int, stride: int = 
         none = np.zeros(0, np.int64)
         return Substrings(data, none, none, np.zeros(0))
     _, first, which = np.unique(np.concatenate(keys), return_index=True, return_inverse=True)
-    counts = np.bincount(which, weights=np.concatenate(weights), minlength=len(first))
+    counts = np.bincount(which, weights=np.concatenate(weights)).astype(np.float64)
     return Substrings(data, np.concatenate(starts)[first], np.concatenate(lengths)[first], counts)

@@ -1,0 +1,228 @@
+"""The base that a hypernetwork learns through: loaded once, frozen, run with any tables."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tokswap.checkpoint.layout import Layout, find_layout
+from tokswap.checkpoint.source import Checkpoint
+from tokswap.checkpoint.tables import check_tokens, load_table
+from tokswap.errors import CheckpointError
+from tokswap.evaluation.load import load_for_scoring, quiet
+from tokswap.evaluation.measure import local_folder, start_of
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenBase:
+    """A base whose tables are given to it anew at each call.
+
+    Attributes:
+        checkpoint: What it was loaded from.
+        layout: Where it keeps its vocabulary.
+        model: The model, frozen, in evaluation mode.
+        source: (V, n_in) float32: a row for each id of the tokenizer, the head's beside the
+            embedding's where the base has two tables.
+        rows: How many of them the base has; ids behind have zeros.
+        before: Ids that stand before each text; at most one.
+        behind: Ids that stand behind each text.
+        mask: The id that stands for a gap, in a base that fills gaps; None in one that goes on.
+        names: By role, the model's own names of its tables, and ``bias`` of the head.
+        limit: Positions that it knows, or None.
+    """
+
+    checkpoint: Checkpoint
+    layout: Layout
+    model: nn.Module
+    source: Tensor
+    rows: int
+    before: tuple[int, ...]
+    behind: tuple[int, ...]
+    mask: int | None
+    names: Mapping[str, str]
+
+    @property
+    def tied(self) -> bool:
+        """Whether one table serves both roles."""
+        return self.layout.tied
+
+    @property
+    def width(self) -> int:
+        """d, the width of the tables."""
+        return self.source.shape[1] // (1 if self.tied else 2)
+
+    @property
+    def special(self) -> list[int]:
+        """Base ids of the tokens that stand around texts, whose rows are the base's own."""
+        gap = () if self.mask is None else (self.mask,)
+        return list(dict.fromkeys([*self.before, *self.behind, *gap]))
+
+    def own(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Take the base's own rows of some tokens, (N, d) of the embedding and of the head."""
+        rows = self.source.index_select(0, ids)
+        return (rows, None) if self.tied else (rows[:, : self.width], rows[:, self.width :])
+
+    def logits(
+        self,
+        ids: Tensor,
+        inputs: Tensor,
+        outputs: Tensor | None,
+        bias: Tensor | None,
+        there: Tensor,
+    ) -> Tensor:
+        """Run the base with other tables.
+
+        Args:
+            ids: (B, P) int64 ids into them.
+            inputs: (K, d) the embedding; of a tied base the head too.
+            outputs: (K, d) the head; None for a tied base.
+            bias: (K,) of the head; None for zeros where the base has one.
+            there: (B, P) bool, where text stands; only a base that fills gaps is told.
+
+        Returns:
+            (B, P, K).
+        """
+        kind = next(self.model.parameters()).dtype
+        tables = {self.names["input"]: inputs.to(kind)}
+        if outputs is not None:
+            tables[self.names["output"]] = outputs.to(kind)
+        if "bias" in self.names:
+            none = torch.zeros(len(inputs), device=inputs.device)
+            tables[self.names["bias"]] = (none if bias is None else bias).to(kind)
+        said: dict[str, Any] = {"input_ids": ids}
+        if self.mask is None:
+            said["use_cache"] = False
+        else:
+            said["attention_mask"] = there.long()
+        called = torch.func.functional_call(self.model, tables, (), said)
+        return called.logits  # type: ignore[no-any-return]
+
+    def plain_logits(self, ids: Tensor) -> Tensor:
+        """Run the base as it is, (B, P, S), without gradients."""
+        with torch.no_grad():
+            return self.model(input_ids=ids, use_cache=False).logits  # type: ignore[no-any-return]
+
+
+def freeze(
+    name: str, *, device: str = "cpu", dtype: str | None = None
+) -> tuple[FrozenBase, Tokenizer]:
+    """Load a base, of causal language models or of those that fill gaps.
+
+    Args:
+        name: What the user calls it.
+        device: Where it goes.
+        dtype: Name of a torch dtype to compute in; float32 on a CPU, its own elsewhere, without it.
+
+    Returns:
+        The base, and its tokenizer.
+
+    Raises:
+        CheckpointError: If it is of another kind, or has vocabulary tensors beside its tables.
+        TokswapError: If it cannot be had or loaded.
+    """
+    checkpoint = Checkpoint.open(name)
+    layout = find_layout(checkpoint)
+    check_tokens(checkpoint, layout.input)
+    vocabulary = checkpoint.vocabulary
+    before: tuple[int, ...] = ()
+    behind: tuple[int, ...] = ()
+    mask = None
+    folder = local_folder(checkpoint)
+    if layout.causal:
+        model, tokenizer = load_for_scoring(folder, device=device, dtype=dtype)
+        start = start_of(vocabulary)
+        before = () if start is None else (start,)
+    else:
+        model, tokenizer = _gap_filler(checkpoint, layout, folder, device, dtype)
+        roles = vocabulary.roles
+        before = tuple(roles[r] for r in ("cls", "bos") if r in roles)[:1]
+        behind = tuple(roles[r] for r in ("sep", "eos") if r in roles)[:1]
+        mask = roles["mask"]
+    model.requires_grad_(False)
+    embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
+    embedding.padding_idx = None  # it would have to be one of the new rows
+    kinds: tuple[Any, ...] = (layout.input,) if layout.tied else (layout.input, layout.output)
+    tables = [load_table(checkpoint, stored).float() for stored in kinds]
+    rows = min(len(vocabulary), *(len(table) for table in tables))
+    source = torch.cat([table[:rows] for table in tables], dim=1)
+    source = functional.pad(source, (0, 0, 0, len(vocabulary) - rows)).to(embedding.weight.device)
+    return (
+        FrozenBase(
+            checkpoint=checkpoint,
+            layout=layout,
+            model=model,
+            source=source,
+            rows=rows,
+            before=before,
+            behind=behind,
+            mask=mask,
+            names=_names(checkpoint, layout, model),
+        ),
+        tokenizer,
+    )
+
+
+def _gap_filler(
+    checkpoint: Checkpoint, layout: Layout, folder: Any, device: str, dtype: str | None
+) -> tuple[nn.Module, Tokenizer]:
+    """Load a model that fills gaps.
+
+    Raises:
+        CheckpointError: If it is none, or cannot be loaded.
+    """
+    from transformers import AutoModelForMaskedLM
+    from transformers.models.auto import modeling_auto
+
+    known = set(modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.values())
+    if layout.model_class not in known or "mask" not in checkpoint.vocabulary.roles:
+        raise CheckpointError(
+            f"{checkpoint.name} is a {layout.model_class or 'draft model'}, which neither predicts "
+            "the next token nor fills gaps; give a causal language model, or an encoder with the "
+            "head that it was trained with (…ForMaskedLM) and a mask token"
+        )
+    kind = torch.float32 if dtype is None else getattr(torch, dtype)
+    try:
+        with quiet():
+            model: nn.Module = AutoModelForMaskedLM.from_pretrained(
+                folder,
+                dtype=kind,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+            )
+    except Exception as error:  # transformers has no common kind for a folder that does not load
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise CheckpointError(
+            f"{checkpoint.name} does not load as a model that fills gaps: {reason}; give a folder "
+            "with config.json, safetensors and tokenizer.json"
+        ) from error
+    return model.to(device).eval(), checkpoint.vocabulary.backend
+
+
+def _names(checkpoint: Checkpoint, layout: Layout, model: nn.Module) -> dict[str, str]:
+    """Find the model's own names of its tables.
+
+    Raises:
+        CheckpointError: If it has other tensors with an entry for each token.
+    """
+    own = {id(tensor): name for name, tensor in reversed(list(model.named_parameters()))}
+    embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
+    head: Any = model.get_output_embeddings()  # type: ignore[operator]
+    found = {"input": own[id(embedding.weight)]}
+    if not layout.tied:
+        found["output"] = own[id(head.weight)]
+    bias = getattr(head, "bias", None)
+    if bias is not None:
+        found["bias"] = own[id(bias)]
+    beside = [t for t in layout.tensors if t.axis or len(checkpoint.info(t.name).shape) > 1]
+    others = [t.name for t in beside if t.name not in {layout.input, layout.output}]
+    if others:
+        raise CheckpointError(
+            f"{checkpoint.name} has {others[0]}, which has a row for each token beside its "
+            "embedding and head; a hypernetwork predicts no such rows; give another base"
+        )
+    return found

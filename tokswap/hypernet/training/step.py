@@ -1,0 +1,233 @@
+"""One step of a training: rows are predicted once, the base is run in parts, weights move."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tokswap.errors import TrainingError
+from tokswap.hypernet.network import Hypernet, Predicted
+from tokswap.hypernet.training.frozen import FrozenBase
+from tokswap.hypernet.training.losses import (
+    chunk_divergences,
+    chunk_sums,
+    row_distances,
+    token_nats,
+)
+from tokswap.hypernet.training.optimizer import rate_at
+from tokswap.hypernet.training.prepared import Chunked, Identity, Prepared
+from tokswap.hypernet.training.processes import Processes, whole
+from tokswap.hypernet.training.recipe import TrainRecipe
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a step has shown.
+
+    Attributes:
+        step: Its number.
+        loss: What was minimised.
+        parts: The losses that it is the weighted sum of.
+        bits_per_byte: Of the step's texts under its tokenizer; None without texts.
+        gradient: Length of the gradient, before it was cut.
+        rate: The learning rate.
+        tokens: Tokens of text that were predicted, or rows where there was no text.
+    """
+
+    step: int
+    loss: float
+    parts: dict[str, float]
+    bits_per_byte: float | None
+    gradient: float
+    rate: float
+    tokens: int
+
+
+@dataclass(eq=False)
+class Stepper:
+    """Takes steps.
+
+    Attributes:
+        recipe: The training.
+        network: What is trained.
+        base: What it is trained through.
+        optimizer: What moves the weights.
+        processes: Who takes part.
+    """
+
+    recipe: TrainRecipe
+    network: Hypernet
+    base: FrozenBase
+    optimizer: torch.optim.AdamW
+    processes: Processes
+
+    def __post_init__(self) -> None:
+        source, width = self.base.source, self.base.width
+        self._lengths = (
+            float(source[:, :width].norm(dim=1).mean()),
+            float(source[:, -width:].norm(dim=1).mean()),
+        )
+        # Where nothing stands before a text, its first chunk is not predicted as a whole.
+        self._first = 0 if self.base.before else 1
+        self._parameters = [p for p in self.network.parameters() if p.requires_grad]
+
+    def take(self, prepared: Identity | Prepared) -> Taken:
+        """Take a step.
+
+        Raises:
+            TrainingError: If the loss or the gradient is not finite; no weight has moved then.
+        """
+        rate = rate_at(prepared.step, self.recipe)
+        self.optimizer.zero_grad(set_to_none=True)
+        if isinstance(prepared, Identity):
+            parts, weights = {"identity": self._identity(prepared)}, {"identity": 1.0}
+            bits, tokens = None, len(prepared.ids)
+        else:
+            said = self.recipe.loss
+            weights = {"text": said.text, "auxiliary": said.auxiliary, "chunks": said.chunks}
+            parts, tokens = self._through_base(prepared), int(prepared.wanted.sum())
+            bits = parts["text"] * tokens / max(prepared.bytes, 1) / math.log(2)
+        loss = sum(weights[name] * value for name, value in parts.items())
+        self.processes.add_gradients(self._parameters)
+        gradient = self._gradient()
+        if not math.isfinite(loss) or not math.isfinite(gradient):
+            what = "loss" if not math.isfinite(loss) else "gradient"
+            value = loss if what == "loss" else gradient
+            raise TrainingError(f"the {what} of step {prepared.step:,} is not finite ({value})")
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        return Taken(prepared.step, loss, parts, bits, gradient, rate, tokens)
+
+    def _gradient(self) -> float:
+        """Measure the gradient, and cut it where it is too long."""
+        clip = self.recipe.optimizer.clip or math.inf
+        return float(whole(nn.utils.clip_grad_norm_(self._parameters, clip)))
+
+    def _predicted(self, forms: Tensor, language: int | None) -> Predicted:
+        with self.processes.autocast():
+            found = self.network(forms, self.base.source, language)
+        return Predicted(*(None if t is None else t.float() for t in vars(found).values()))  # type: ignore[arg-type]
+
+    def _identity(self, prepared: Identity) -> float:
+        """Learn the base's own rows from themselves."""
+        device, count = self.processes.device, len(prepared.ids)
+        ids = prepared.ids[self.processes.part(count)].to(device)
+        # The languages take turns.
+        count_of = self.network.config.languages
+        language = prepared.step % count_of if count_of else None
+        predicted = self._predicted(ids[:, None], language)
+        loss = row_distances(predicted, *self.base.own(ids)).sum() / count
+        torch.autograd.backward(loss)
+        return float(self.processes.add(loss.detach()))
+
+    def _through_base(self, prepared: Prepared) -> dict[str, float]:
+        """Learn from texts through the base; the gradients of the rows are added up first."""
+        processes, count = self.processes, len(prepared.forms)
+        device, part = processes.device, processes.part(count)
+        predicted = self._predicted(prepared.forms[part].to(device), prepared.language)
+        own_in, own_out = self.base.own(torch.tensor(self.base.special, device=device).long())
+
+        def table(rows: Tensor | None, own: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+            if rows is None:
+                return None, None
+            leaf = processes.gather(rows, count).requires_grad_()
+            behind = leaf.new_zeros(len(own_in)) if own is None else own
+            return leaf, torch.cat([leaf, behind])
+
+        leaf_in, inputs = table(predicted.inputs, own_in)
+        leaf_out, outputs = table(predicted.outputs, own_out)
+        with_bias = "bias" in self.base.names
+        leaf_bias, bias = table(predicted.bias if with_bias else None, None)
+        assert inputs is not None  # noqa: S101 - for the type checker; it is always predicted
+        sums = torch.zeros(2, device=device, dtype=torch.float64)
+        tables = inputs, outputs, bias
+        for loss, seen in self._losses(prepared, tables):
+            torch.autograd.backward(loss)
+            sums += seen
+        auxiliary = self._auxiliary(predicted, prepared, part)
+        pairs = [
+            (rows, processes.add(leaf.grad)[part])
+            for rows, leaf in (
+                (predicted.inputs, leaf_in),
+                (predicted.outputs, leaf_out),
+                (predicted.bias, leaf_bias),
+            )
+            if rows is not None and leaf is not None and leaf.grad is not None
+        ]
+        roots = [rows for rows, _ in pairs]
+        gradients: list[Tensor | None] = [gradient for _, gradient in pairs]
+        weight = self.recipe.loss.auxiliary
+        if weight:
+            roots, gradients = [*roots, weight * auxiliary], [*gradients, None]
+        torch.autograd.backward(roots, gradients)
+        text, chunks = processes.add(sums).tolist()
+        found = {"text": text, "auxiliary": float(processes.add(auxiliary.detach()))}
+        return found | ({"chunks": chunks} if prepared.chunked else {})
+
+    def _auxiliary(self, predicted: Predicted, prepared: Prepared, part: slice) -> Tensor:
+        """Distance to the base's rows, of this process's tokens that the base has too."""
+        own = prepared.own[part].to(self.processes.device)
+        there = own >= 0
+        inputs, outputs = self.base.own(own.clamp(min=0))
+        distances = row_distances(predicted, inputs, outputs, self._lengths)
+        return distances[there].sum() / max(int((prepared.own >= 0).sum()), 1)
+
+    def _losses(
+        self, prepared: Prepared, tables: tuple[Tensor, Tensor | None, Tensor | None]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Run the base on this process's texts, some at a time.
+
+        Yields:
+            What is to be minimised, and the sums of the losses that are shown.
+        """
+        said, device = self.recipe.loss, self.processes.device
+        tokens = max(int(prepared.wanted.sum()), 1)
+        chunked = prepared.chunked
+        count = max(int((chunked.counts - self._first).clamp(min=0).sum()), 1) if chunked else 1
+        for rows, share in self._micro(len(prepared.ids)):
+            ids, targets, wanted, there = (
+                t[rows].to(device)
+                for t in (prepared.ids, prepared.targets, prepared.wanted, prepared.there)
+            )
+            with self.processes.autocast():
+                logits = self.base.logits(ids, *tables, there)
+            nats = token_nats(logits, targets, wanted)
+            text = share * nats.sum() / tokens
+            loss, chunks = said.text * text, text.new_zeros(())
+            if chunked is not None:
+                chunks = share * self._chunks(nats, chunked, rows) / count
+                loss = loss + said.chunks * chunks
+            yield loss, torch.stack([text, chunks]).detach().double()
+
+    def _micro(self, count: int) -> Iterator[tuple[slice, float]]:
+        """Deal out this process's texts, so many at a time, and say how much they count.
+
+        Where the base is shared all processes must run it equally often: one that has no texts left
+        reads the first once more, for nothing.
+        """
+        mine = self.processes.part(count)
+        step = self.recipe.micro_texts or count
+        most = -(-count // self.processes.world) if self.processes.shard else mine.stop - mine.start
+        for start in range(mine.start, mine.start + most, step):
+            if start < mine.stop:
+                yield slice(start, min(start + step, mine.stop)), 1.0
+            else:
+                yield slice(0, 1), 0.0
+
+    def _chunks(self, nats: Tensor, chunked: Chunked, rows: slice) -> Tensor:
+        """Compare the likelihoods of chunks with those that the base gives them."""
+        device = self.processes.device
+        ids, given, chunks, counts = (
+            t[rows].to(device) for t in (chunked.ids, chunked.given, chunked.chunks, chunked.counts)
+        )
+        most = max(int(counts.max()), 1)
+        with self.processes.autocast():
+            logits = self.base.plain_logits(ids[:, :-1])
+        own = token_nats(logits, ids[:, 1:], given >= 0)
+        wanted, found = chunk_sums(own, given, most), chunk_sums(nats, chunks, most)
+        places = torch.arange(most, device=device)
+        there = (places >= self._first) & (places < counts[:, None])
+        return chunk_divergences(found[there], wanted[there], self.recipe.loss.temperature).sum()
