@@ -1,4 +1,4 @@
-"""A network's rows in a plan: those that transformers' encoder gives, for the tokens' own pieces."""
+"""A network's rows in a plan: those that transformers' encoder gives for the tokens' pieces."""
 
 import json
 from collections.abc import Callable
@@ -211,7 +211,9 @@ def problem(ask, alignment: Alignment, **other) -> Problem:
 def test_says_what_is_lacking(ask, alignment: Alignment, net: Net) -> None:
     with pytest.raises(MethodError, match=r"give its folder .*: --set method.checkpoint=…"):
         Hypernet().check(Sizes(alignment, WIDTH, 0))
-    with pytest.raises(MethodError, match="rows of width 24, and those of 'tiny-llama' have .* 32"):
+    with pytest.raises(
+        MethodError, match=r"rows of width 24, and those of 'tiny-llama' have .* 32"
+    ):
         Hypernet(checkpoint=str(net())).check(Sizes(alignment, 32, 0))
     with pytest.raises(MethodError, match="one table for both roles"):
         Hypernet(checkpoint=str(net())).fill(problem(ask, alignment, tied=True))
@@ -223,7 +225,7 @@ def test_says_what_is_lacking(ask, alignment: Alignment, net: Net) -> None:
 
 def test_rows_that_are_not_finite_are_told(ask, alignment: Alignment, net: Net) -> None:
     huge = random_table(alignment.base_rows, WIDTH, 1) * 1e30
-    with pytest.raises(MethodError, match="not finite in float16; set method.dtype=float32"):
+    with pytest.raises(MethodError, match=r"not finite in float16; set method\.dtype=float32"):
         Hypernet(checkpoint=str(net()), dtype="float16").fill(
             problem(ask, alignment, base_table=lambda: huge)
         )
