@@ -13,11 +13,14 @@ from torch import Tensor
 from tests.hypernet.made import for_base, reference, weights
 from tests.methods.conftest import random_table
 from tokswap import progress
+from tokswap.checkpoint.source import Checkpoint
 from tokswap.errors import MethodError
-from tokswap.hypernet.published import Published
+from tokswap.hypernet.published import Published, open_published
 from tokswap.methods import METHODS, ROLES, Method, Problem, Role, Sizes
 from tokswap.methods.by_kind import ByKind
 from tokswap.methods.hypernet import Hypernet
+from tokswap.pair import Pair
+from tokswap.pipeline import transplant
 from tokswap.plan import Plan
 from tokswap.planning import Tables, make_plan
 from tokswap.vocabulary.align import Alignment, Kind
@@ -248,3 +251,42 @@ def test_a_kind_of_tokens_may_be_predicted(alignment: Alignment, net: Net) -> No
     assert 0 < len(held) < len(alignment.missing)
     theirs = wanted(net(), alignment, given, held[:20].tolist())["bias"]
     torch.testing.assert_close(bias[:20], theirs, rtol=0, atol=1e-5)
+
+
+def test_a_transplant_writes_what_was_predicted(tmp_path: Path, monkeypatch) -> None:
+    """Rows of shared tokens too; so only special ones are to be found in the base."""
+    base = Checkpoint.open("tiny-llama")
+    folder = for_base(tmp_path / "net", base.vocabulary, 128, "tied")
+    looked: list[Pair] = []
+
+    def verify(_folder: Path, pair: Pair, **_: object) -> dict:
+        looked.append(pair)  # the process that looks at the folder is tried elsewhere
+        return {}
+
+    monkeypatch.setattr("tokswap.stages.verify", verify)
+    made = transplant(
+        base_model="tiny-llama",
+        donor="tiny-mistral",
+        method="hypernet",
+        parameters={"checkpoint": str(folder), "shared": "predict"},
+        out=str(tmp_path / "out"),
+        eval=False,
+        device="cpu",
+    )
+    (pair,) = looked
+    copied = (pair.alignment.source >= 0).nonzero()[0]
+    assert copied.tolist() == pair.alignment.ids(Kind.SPECIAL).tolist() != []
+    said = {str(folder): open_published(str(folder)).identity}
+    assert made.record["sources"] == made.plan.about["sources"] == said
+    written = Checkpoint.open(str(tmp_path / "out")).load("model.embed_tokens.weight")
+    plan = made.plan.roles["input"]
+    assert len(plan.dense_ids) == made.record["counts"]["shared"] + made.record["counts"]["missing"]
+    assert torch.equal(written[plan.dense_ids], plan.dense_rows.to(written.dtype))
+
+
+def test_a_saved_plan_needs_no_network(alignment: Alignment, net: Net) -> None:
+    sizes = Sizes(alignment, WIDTH, 0)
+    there, gone = (Hypernet(checkpoint=folder).cost(sizes) for folder in (str(net()), "gone/net"))
+    assert there.dense
+    assert there.memory > 0
+    assert gone.dense
