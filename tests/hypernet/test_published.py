@@ -96,6 +96,17 @@ def test_the_base_that_it_was_made_for_suits(name: str, tmp_path: Path, small) -
     fits(checkpoint(tmp_path, base), base, rows=len(base) + 64)  # with rows beyond its tokens
 
 
+def test_bytes_may_be_appended_beside_those_of_the_base(tmp_path: Path, small) -> None:
+    """The published tokenizers keep `<0xE9>` as it is where the base has the character é."""
+    base = small("prepend")
+    tokenizer, added = byte_level(base)
+    vocab = dict(tokenizer["model"]["vocab"])
+    vocab |= {"<0xE9>": vocab["é"], "é": len(base) + added}
+    tokenizer["model"] = {**tokenizer["model"], "vocab": vocab}
+    said = settings(rows=len(base), hn_n_extra_tokens=added + 1)
+    fits(open_published(str(write(tmp_path, said, weights(said), tokenizer))), base)
+
+
 def test_a_fine_tune_with_tokens_of_its_own_suits(tmp_path: Path, small) -> None:
     base = small("prepend")
     special = base.special | {len(base)}
@@ -161,9 +172,13 @@ def test_a_single_other_token_is_seen(tmp_path: Path, small) -> None:
 def test_the_hash_of_the_vocabulary_is_believed(tmp_path: Path, small) -> None:
     """Where training has noted it, nothing else is asked of the tokens."""
     base = small("prepend")
-    tokenizer, added = byte_level(small("unigram"))
+    tokenizer, added = byte_level(base)
+    vocab = {" ".join(string): number for string, number in tokenizer["model"]["vocab"].items()}
+    tokenizer["model"] |= {"vocab": vocab, "merges": []}
     said = settings(rows=len(base), hn_n_extra_tokens=added)
-    write(tmp_path, said, weights(said), {**tokenizer, "added_tokens": []})
+    write(tmp_path, said, weights(said), tokenizer)
+    with pytest.raises(MethodError, match="was made for another vocabulary"):
+        fits(open_published(str(tmp_path)), base)
     noted = {"base": {"name": "org/base", "sha256": content_hash(base)}}
     write(tmp_path, {**said, "tokswap": noted}, weights(said))
     fits(open_published(str(tmp_path)), base)
