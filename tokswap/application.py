@@ -105,7 +105,10 @@ def apply(
     cut: list[Plan] = []
 
     def open_both() -> tuple[Pair, list[str]]:
-        pair, made, notes = fitted(saved.plan, saved.sha256, base, tokenizer, recipe)
+        check_donor(saved.plan, tokenizer.vocabulary)
+        check_base(saved.plan, base.vocabulary)  # before the layout: the commonest mistake
+        opened = pair_of(base, tokenizer, recipe, with_donor=False, rows=saved.plan.rows)
+        pair, made, notes = fitted(saved.plan, saved.sha256, opened, recipe)
         cut.append(made)
         return pair, notes
 
@@ -192,27 +195,23 @@ def provenance(plan: Plan, sha256: str | None) -> dict[str, Any]:
 
 
 def fitted(
-    plan: Plan, sha256: str | None, base: Checkpoint, donor: Checkpoint, recipe: Recipe
+    plan: Plan, sha256: str | None, pair: Pair, recipe: Recipe
 ) -> tuple[Pair, Plan, list[str]]:
-    """Open the base and the tokenizer, and cut the plan to them.
+    """Cut a plan to a base and a tokenizer, and give the pair the plan's word on its rows.
 
     Args:
         plan: What makes the rows.
         sha256: Hash of the plan's file, if it was read from one.
-        base: The model whose body is kept.
-        donor: The donor's tokenizer.
+        pair: The base and the donor.
         recipe: What is asked for.
 
     Returns:
-        Both models, the plan for this base, and what the user should know of it.
+        The pair, the plan for its base, and what the user should know of it.
 
     Raises:
         CheckpointError: If the plan is not for them.
     """
-    check_donor(plan, donor.vocabulary)
-    check_base(plan, base.vocabulary)  # before the layout is looked for: the commonest mistake
-    pair = pair_of(base, donor, recipe, with_donor=False, rows=plan.rows)
-    rows = pair.alignment.base_rows
+    base, donor, rows = pair.base, pair.donor, pair.alignment.base_rows
     notes = check_base(plan, base.vocabulary, base_rows=rows)
     _check_widths(plan, pair)
     notes += _role_notes(plan, pair, recipe)

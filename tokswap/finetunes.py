@@ -19,7 +19,7 @@ from tokswap import ranks
 from tokswap.application import fitted, provenance
 from tokswap.blocks import Blocks
 from tokswap.chat_marks import own_chat_fault
-from tokswap.checkpoint.body import Body, check_alike
+from tokswap.checkpoint.body import Body, check_addable, check_bodies
 from tokswap.checkpoint.chat_template import read_templates
 from tokswap.checkpoint.difference import Difference, added, compare
 from tokswap.checkpoint.source import Checkpoint
@@ -30,11 +30,11 @@ from tokswap.errors import CheckpointError
 from tokswap.estimate import Estimate, Fetch, estimate, single_tensors, whole_files
 from tokswap.fitting import base_fault
 from tokswap.new_tensors import hashed, replacements
-from tokswap.pair import Pair
+from tokswap.pair import Pair, pair_of
 from tokswap.pipeline import Transplant, Work, carry_out, default_out
 from tokswap.plan import Plan
 from tokswap.recipe import Recipe
-from tokswap.report.like import body_line, far_lines, plan_line, rows_line
+from tokswap.report.like import body_line, far_lines, like_record, plan_line, rows_line
 from tokswap.trained_rows import TrainedTable, find_trained, trained_blocks
 from tokswap.transplanted import open_transplanted
 
@@ -122,8 +122,10 @@ class FineTune:
                 f"{made.like.name!r} was made, for its vocabulary is another: {fault}; give a "
                 "fine-tune of that base"
             )
-        pair, self._plan, notes = fitted(made.plan, made.sha256, fine, made.like, self.recipe)
-        self._check_bodies(pair)
+        pair = pair_of(fine, made.like, self.recipe, with_donor=False, rows=made.plan.rows)
+        self._check_widths(pair)
+        check_bodies(self._body(pair), *self._bodies, strength=self.strength)
+        pair, self._plan, notes = fitted(made.plan, made.sha256, pair, self.recipe)
         return pair, [*notes, *self._told, *plan_line(self.made)]
 
     def open(self) -> tuple[Pair, list[str]]:
@@ -165,7 +167,7 @@ class FineTune:
             for checkpoint in (self.made.original, self.made.like):
                 checkpoint.files.fetch(checkpoint.shards)
             self._difference = compare(*self._bodies)
-            self._check_addable(pair)
+            check_addable(self._changed, self._body(pair), *self._bodies)
         notes = [body_line(self.made, self._difference, self.strength)]
         if self._trained or self._changed:
             notes += far_lines(self.made, self._difference, self.fine, pair.layout)
@@ -187,7 +189,7 @@ class FineTune:
                 )
                 make = partial(_hashed_later, tensor.name, blocks, hashes)
                 found[tensor.name] = replace(found[tensor.name], make=make)
-        fine = Body(self.fine, pair.layout.body)
+        fine = self._body(pair)
         for name in self._changed:
             stored = fine.names[name]
             info = self.fine.stored_info(stored)
@@ -201,22 +203,7 @@ class FineTune:
         made = self.made
         said: dict[str, Any] = {
             "kept_bos": made.plan.about.get("kept_bos"),
-            "like": {
-                "name": made.like.name,
-                "original": made.original.name,
-                "plan": "worked out" if made.sha256 is None else "its own",
-                "revision of original": made.original.files.revision,
-                "sha256 of original tokenizer.json": made.original.vocabulary.sha256,
-                "rows": {
-                    name: {
-                        "trained": table.count,
-                        "of": len(table.moved),
-                        "relative": float(f"{table.relative:.6g}"),
-                    }
-                    for name, table in self._tables.items()
-                },
-                "body": self._difference.to_dict() if self._difference else None,
-            },
+            "like": like_record(made, self._tables, self._difference),
         }
         if made.sha256 is not None:
             said["plan"] = provenance(made.plan, made.sha256)
@@ -225,7 +212,7 @@ class FineTune:
     def estimate(self, pair: Pair, recipe: Recipe, *, plan_only: bool = False) -> Estimate:
         """Estimate what will be fetched, computed and written."""
         return estimate(
-            pair, recipe, plan_only=plan_only, plan=_bytes(self.made.plan), also=self._fetches()
+            pair, recipe, plan_only=plan_only, plan=self.made.plan_bytes, also=self._fetches()
         )
 
     def _fetches(self) -> Iterator[Fetch]:
@@ -238,6 +225,10 @@ class FineTune:
                 yield from whole_files(model, checkpoint, checkpoint.shards)
             else:
                 yield from single_tensors(model, checkpoint, layout.names)
+
+    def _body(self, pair: Pair) -> Body:
+        """The body of the fine-tune."""
+        return Body(self.fine, pair.layout.body)
 
     @property
     def _bodies(self) -> tuple[Body, Body]:
@@ -269,55 +260,23 @@ class FineTune:
             both = self.made.tables_of(table, pair.layout)
         return both
 
-    def _check_bodies(self, pair: Pair) -> None:
-        """Check that the three bodies are of one architecture and size.
+    def _check_widths(self, pair: Pair) -> None:
+        """Check that the fine-tune's tables are as wide as those of its base.
 
         Raises:
             CheckpointError: If they are not.
         """
-        fine, (original, like) = Body(self.fine, pair.layout.body), self._bodies
-        widths = [
-            checkpoint.info(layout.input).shape[1]
-            for checkpoint, layout in (
-                (self.fine, pair.layout),
-                (self.made.original, self.made.original_layout),
-            )
-        ]
-        if widths[0] != widths[1]:
+        original, layout = self.made.original, self.made.original_layout
+        own, wanted = (
+            checkpoint.info(where.input).shape[1]
+            for checkpoint, where in ((self.fine, pair.layout), (original, layout))
+        )
+        if own != wanted:
             raise CheckpointError(
-                f"{fine.name!r} is no fine-tune of {original.name!r}: its width is {widths[0]} and "
-                f"not {widths[1]}; a model of another size can be given the vocabulary by "
-                "`tokswap apply`"
+                f"{self.fine.name!r} is no fine-tune of {original.name!r}: its width is {own} and "
+                f"not {wanted}; a model of another size can be given the vocabulary by `tokswap "
+                "apply`"
             )
-        quantised = [bool(body.checkpoint.quantisation) for body in (original, like)]
-        if quantised[0] == quantised[1]:
-            check_alike(original, like)
-        elif self.strength:
-            raise CheckpointError(
-                f"one of {original.name!r} and {like.name!r} is quantised, so that it cannot be "
-                "told what training has changed; give both plain, or --strength 0, which leaves "
-                "the body as it is"
-            )
-        if not any(quantised) and not self.fine.quantisation:
-            check_alike(original, fine)
-
-    def _check_addable(self, pair: Pair) -> None:
-        """Check that the difference of the bodies can be added to the fine-tune.
-
-        Raises:
-            CheckpointError: If it cannot.
-        """
-        fine, bodies = Body(self.fine, pair.layout.body), self._bodies
-        for name in self._changed:
-            for body in (fine, *bodies):
-                if name in body.names and body.is_plain(name):
-                    continue
-                raise CheckpointError(
-                    f"the bodies of {bodies[0].name!r} and {bodies[1].name!r} differ, and such a "
-                    f"difference cannot be added where numbers are quantised, as {name} of "
-                    f"{body.name!r}; give the plain model, or --strength 0, which leaves the body "
-                    "as it is"
-                )
 
 
 def _hashed_later(
@@ -325,12 +284,3 @@ def _hashed_later(
 ) -> "Iterator[Tensor]":
     """Compute a tensor when its turn comes, and note its hash."""
     return hashed(name, blocks(), hashes)
-
-
-def _bytes(plan: Plan) -> int:
-    """Bytes of a plan, about."""
-    parts = {id(part): part for part in plan.roles.values()}.values()
-    sparse = [rows for part in parts for rows in (part.weights, part.averages)]
-    size = sum(8 * (len(rows) + len(rows.weights)) for rows in sparse)
-    held = sum(4 * part.dense_rows.numel() for part in parts)
-    return size + held + plan.rows + sum(4 * len(ids) for ids in plan.tokens.values())

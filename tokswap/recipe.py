@@ -215,7 +215,8 @@ class Recipe(_Part):
     )
     chat_template: Annotated[str, BeforeValidator(_template)] = Field(
         default="donor",
-        description="whose chat template goes along: donor, base, none, or a .jinja file",
+        description="whose chat template goes along: donor, base, none, or a .jinja file; with "
+        "`like`, the base's own without another word, if the new tokenizer reads it as it is meant",
     )
     text_only: bool = Field(
         default=False,

@@ -190,7 +190,7 @@ def _check_shape(made: Transplanted, ours: VocabTensor, theirs: VocabTensor) -> 
         raise CheckpointError(
             f"{made.like.name!r} was not made of {made.original.name!r}: its {ours.name} has the "
             f"shape {after}, and the plan makes {wanted} of {before}; name the base that it was "
-            "made of with --original"
+            "made of with --original, or remove a tokswap.plan that is not its own"
         )
 
 

@@ -44,6 +44,15 @@ class Transplanted:
     plan: Plan
     sha256: str | None
 
+    @property
+    def plan_bytes(self) -> int:
+        """Bytes that the plan takes in a file, about."""
+        parts = {id(part): part for part in self.plan.roles.values()}.values()
+        sparse = [rows for part in parts for rows in (part.weights, part.averages)]
+        size = sum(8 * (len(rows) + len(rows.weights)) for rows in sparse)
+        held = sum(4 * part.dense_rows.numel() for part in parts)
+        return size + held + self.plan.rows + sum(4 * len(n) for n in self.plan.tokens.values())
+
     def tables_of(
         self, tensor: VocabTensor, layout: Layout
     ) -> tuple[VocabTensor, VocabTensor] | None:

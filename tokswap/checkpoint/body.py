@@ -1,7 +1,7 @@
 """The body of a model: its tensors but for the vocabulary's, known by the model's own names."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from tokswap.checkpoint.header import FLOATS
@@ -84,3 +84,44 @@ def check_alike(first: Body, second: Body) -> None:
                 f"{first.shape(name)} in the one and {second.shape(name)} in the other; give a "
                 "model of the same architecture and size"
             )
+
+
+def check_bodies(fine: Body, original: Body, like: Body, *, strength: float) -> None:
+    """Check that three bodies are of one architecture and size, as far as it can be told.
+
+    Args:
+        fine: The body of a fine-tune.
+        original: The body of its base.
+        like: The body of that base after it was transplanted.
+        strength: The part of the difference of these two that shall be added.
+
+    Raises:
+        CheckpointError: If they are not, or if it cannot be told and matters.
+    """
+    quantised = [bool(body.checkpoint.quantisation) for body in (original, like)]
+    if quantised[0] == quantised[1]:
+        check_alike(original, like)
+    elif strength:
+        raise CheckpointError(
+            f"{(original if quantised[0] else like).name!r} is quantised and "
+            f"{(like if quantised[0] else original).name!r} is not, so that it cannot be told what "
+            "training has changed; give both plain, or --strength 0, which leaves the body as it is"
+        )
+    if not any(quantised) and not fine.checkpoint.quantisation:
+        check_alike(original, fine)
+
+
+def check_addable(changed: Iterable[str], *bodies: Body) -> None:
+    """Check that the tensors that differ hold plain numbers in all bodies.
+
+    Raises:
+        CheckpointError: If one does not.
+    """
+    for name in changed:
+        for body in bodies:
+            if name not in body.names or not body.is_plain(name):
+                raise CheckpointError(
+                    f"training has changed {name}, and that cannot be added to numbers that are "
+                    f"quantised, as {body.name!r} has them; give plain models, or --strength 0, "
+                    "which leaves the body as it is"
+                )

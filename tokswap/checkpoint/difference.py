@@ -64,20 +64,29 @@ def compare(original: Body, like: Body) -> Difference:
     total = sum(_bytes(body, name) for body in (original, like) for name in original.names)
     with bar("compare bodies", total) as advance:
         for name in original.names:
-            differs = False
-            for old, new in zip(_numbers(original, name), _numbers(like, name), strict=True):
-                if _equal(old.to(new.dtype), new):
-                    continue
-                differs = True
+            if any(not _equal(old.to(new.dtype), new) for old, new in _both(original, like, name)):
+                changed.append(name)
                 if original.is_plain(name) and like.is_plain(name):
-                    _check_finite(original, name, old)
-                    _check_finite(like, name, new)
-                    was = old.to(new.dtype).double()
-                    moved += float((new.double() - was).square().sum())
-                    size += float(was.square().sum())
-            changed += [name] * differs
+                    sums = _measure(original, like, name)
+                    moved, size = moved + sums[0], size + sums[1]
             advance(_bytes(original, name) + _bytes(like, name))
     return Difference(len(original.names), tuple(changed), _ratio(moved, size))
+
+
+def _measure(original: Body, like: Body, name: str) -> tuple[float, float]:
+    """Sum up the squares of a tensor's difference, and of the original's numbers.
+
+    Raises:
+        CheckpointError: If one of them holds NaN or infinite numbers.
+    """
+    moved = size = 0.0
+    for old, new in _both(original, like, name):
+        _check_finite(original, name, old)
+        _check_finite(like, name, new)
+        was = old.to(new.dtype).double()
+        moved += float((new.double() - was).square().sum())
+        size += float(was.square().sum())
+    return moved, size
 
 
 def added(fine: Body, original: Body, like: Body, name: str, strength: float) -> "Iterator[Tensor]":
@@ -145,6 +154,10 @@ def _numbers(body: Body, name: str) -> "Iterator[Tensor]":
     flat = body.checkpoint.load_stored(body.names[name]).reshape(-1)
     for start in range(0, len(flat), NUMBERS_AT_ONCE):
         yield flat[start : start + NUMBERS_AT_ONCE]
+
+
+def _both(original: Body, like: Body, name: str) -> "Iterator[tuple[Tensor, Tensor]]":
+    yield from zip(_numbers(original, name), _numbers(like, name), strict=True)
 
 
 def _bytes(body: Body, name: str) -> int:

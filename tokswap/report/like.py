@@ -1,6 +1,7 @@
-"""What a user should know of a fine-tune that is made like its transplanted base, in lines."""
+"""What is told and recorded of a fine-tune that is made like its transplanted base."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from tokswap.checkpoint.difference import FAR, Difference, distance
 from tokswap.checkpoint.layout import Layout
@@ -10,6 +11,35 @@ from tokswap.vocabulary.align import Kind
 if TYPE_CHECKING:
     from tokswap.trained_rows import TrainedTable
     from tokswap.transplanted import Transplanted
+
+
+def like_record(
+    made: "Transplanted", tables: Mapping[str, "TrainedTable"], found: Difference | None
+) -> dict[str, Any]:
+    """What a record says of the transplanted base, and of what it was taught since.
+
+    Args:
+        made: The transplanted base, and what it was made of.
+        tables: Its tables by their names in the fine-tune.
+        found: How its body differs; None where the bodies were not compared.
+    """
+    rows = {
+        name: {
+            "trained": table.count,
+            "of": len(table.moved),
+            "relative": float(f"{table.relative:.6g}"),
+        }
+        for name, table in tables.items()
+    }
+    return {
+        "name": made.like.name,
+        "original": made.original.name,
+        "plan": "worked out" if made.sha256 is None else "its own",
+        "revision of original": made.original.files.revision,
+        "sha256 of original tokenizer.json": made.original.vocabulary.sha256,
+        "rows": rows,
+        "body": found.to_dict() if found else None,
+    }
 
 
 def plan_line(made: "Transplanted") -> list[str]:
