@@ -177,7 +177,7 @@ def open_models(recipe: Recipe) -> tuple[Checkpoint, Checkpoint, KeptBos | None]
         RecipeError: If the base's beginning of text cannot be kept.
         TokswapError: If one of them cannot be had or is not supported.
     """
-    base, donor = Checkpoint.open(recipe.base_model), Checkpoint.open(recipe.donor)
+    base, donor = Checkpoint.open(recipe.base_model), Checkpoint.open(recipe.adopted)
     if recipe.tokenizer.bos == "donor":
         return base, donor, None
     donor, kept = with_kept_bos(base, donor)

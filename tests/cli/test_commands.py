@@ -64,7 +64,7 @@ def test_version(tokswap: Run) -> None:
         (["transplnt"], "No such command 'transplnt'"),
         (["--bogus"], "No such option: --bogus"),
         (["transplant"], "Missing option '--base'"),
-        (["transplant", "--base", "tiny-llama"], "Missing option '--donor'"),
+        (["transplant", "--base", "tiny-llama"], "--donor: is missing; give it, or --like"),
         (["transplant", *PAIR, "--seed", "x"], "Invalid value for '--seed'"),
         (["transplant", *PAIR, "stray"], "unexpected extra argument"),
         (["run"], "Missing argument 'RECIPE.yaml'"),
