@@ -239,8 +239,8 @@ class Recipe(_Part):
     )
     memory: Annotated[str | None, BeforeValidator(_size)] = Field(
         default=None,
-        description="what `omp` may take at once, such as 4GB, 512MB or 2GiB; without it, half "
-        "of what there is. It changes no row",
+        description="what `omp` and `hypernet` may take at once, such as 4GB, 512MB or 2GiB; "
+        "without it, half of what there is. It changes no row but by rounding",
     )
     verify: bool = Field(default=True, description="load the result in a fresh process")
     out: str | None = Field(

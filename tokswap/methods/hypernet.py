@@ -79,7 +79,7 @@ class Hypernet(Method):
         return True
 
     def cost(self, sizes: Sizes) -> Cost:
-        """See :meth:`Method.cost`; nothing, if the network is gone, as beside a saved plan."""
+        """See :meth:`Method.cost`; a network that a saved plan has outlived takes nothing."""
         import torch
 
         from tokswap.hypernet.predict import MOST, bytes_needed
