@@ -13,7 +13,8 @@ from tokswap.recipe import Recipe, load_recipe, make_recipe
 from tokswap.report.keys import recipe_keys
 
 FOLDER = Path(__file__).parents[1] / "recipes"
-SHIPPED = [path for path in sorted(FOLDER.rglob("*.y*ml")) if path.stem != "compare"]
+OTHERS = {"compare", "hypernet"}
+SHIPPED = [p for p in sorted(FOLDER.rglob("*.y*ml")) if not OTHERS & {p.stem, p.parent.name}]
 PAIR = {"base_model": "tiny-llama", "donor": "tiny-mistral"}
 
 

@@ -15,6 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import gelu, layer_norm
 
+from tokswap.hypernet.byte_level import byte_level
+from tokswap.vocabulary.tokens import Vocabulary
+
 WIDTH, INNER, LENGTH, LANGUAGES = 32, 48, 5, ["de", "en", "fr"]
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -163,6 +166,13 @@ def write(
     for code in ("configuration_hypernet.py", "modeling_hypernet.py"):
         (folder / code).write_text("raise SystemExit('the code beside the weights was run')\n")
     return folder
+
+
+def for_base(folder: Path, base: Vocabulary, width: int, kind: str = "untied", **more: Any) -> Path:
+    """Write a network for a base as it is published, with rows of a usual length."""
+    tokenizer, added = byte_level(base)
+    said = settings(kind, rows=len(base), width=width, hn_n_extra_tokens=added, **more)
+    return write(folder, said, weights(said), tokenizer)
 
 
 def reference(

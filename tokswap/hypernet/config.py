@@ -131,7 +131,7 @@ def read_config(said: Mapping[str, Any], name: str) -> HypernetConfig:
         )
     except ValidationError as error:
         faults = "; ".join(
-            ".".join(map(str, entry["loc"])) + f": {entry['msg']}".removeprefix(": Value error,")
+            ".".join(map(str, entry["loc"])) + f": {entry['msg']}".removeprefix(": Value error, ")
             for entry in error.errors()
         )
         raise CheckpointError(

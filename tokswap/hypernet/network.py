@@ -63,12 +63,17 @@ class ProjectorBlock(nn.Module):
         return self.ln(functional.gelu(self.dense2(inner), approximate="tanh") + x)  # type: ignore[no-any-return]
 
 
+def _table(rows: int, width: int) -> nn.Embedding:
+    """Make a table whose numbers are drawn later."""
+    return nn.Embedding(rows, width, _weight=torch.empty(rows, width))
+
+
 class _Embeddings(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         # Plain tables: a padding index would keep one position from ever learning.
-        self.position_embeddings = nn.Embedding(POSITIONS, width)
-        self.token_type_embeddings = nn.Embedding(1, width)
+        self.position_embeddings = _table(POSITIONS, width)
+        self.token_type_embeddings = _table(1, width)
         self.LayerNorm = nn.LayerNorm(width, eps=ENCODER_EPS)
 
 
@@ -165,7 +170,7 @@ class Hypernet(nn.Module):
         def projection(out: int) -> nn.Sequential:
             return nn.Sequential(ProjectorBlock(width, inner), nn.Linear(width, out))
 
-        self.fallback_embeddings = nn.Embedding(config.extra, config.read)
+        self.fallback_embeddings = _table(config.extra, config.read)
         self.input_projection = nn.Sequential(
             nn.Linear(config.read, width), ProjectorBlock(width, inner)
         )
@@ -181,13 +186,15 @@ class Hypernet(nn.Module):
         if config.hn_predict_bias:
             self.bias_projection = nn.Linear(width, 1)
         if config.languages:
-            self.lang_embeddings = nn.Embedding(config.languages, width)
+            self.lang_embeddings = _table(config.languages, width)
         self._begin(generator)
 
     @torch.no_grad()
     def _begin(self, generator: torch.Generator | None) -> None:
         """Draw the first weights: the projections by LeCun's rule, all else as RoBERTa's."""
         for name, module in self.named_modules():
+            if any(part.is_meta for part in module.parameters(recurse=False)):
+                continue  # there is nothing to draw
             if isinstance(module, nn.Embedding):
                 module.weight.normal_(0.0, SPREAD, generator=generator)
             elif isinstance(module, nn.Linear):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from tokswap.blocks import device_kind, digest
-from tokswap.errors import MethodError
+from tokswap.errors import MethodError, TokswapError
 from tokswap.methods.answer import Answer
 from tokswap.methods.base import Method, Problem
 from tokswap.methods.cost import Cost, Sizes
@@ -79,12 +79,17 @@ class Hypernet(Method):
         return True
 
     def cost(self, sizes: Sizes) -> Cost:
-        """See :meth:`Method.cost`."""
+        """See :meth:`Method.cost`; a network that is not there any more, as beside a saved plan,
+        takes nothing.
+        """
         import torch
 
         from tokswap.hypernet.predict import MOST, bytes_needed
 
-        config = self._open().config
+        try:
+            config = self._open().config
+        except TokswapError:  # which :meth:`check` tells
+            return Cost(dense=True)
         dtype = getattr(torch, self.dtype)
         standing, each = bytes_needed(config, torch.float32, dtype)
         # Both roles' rows as they come, and once more in their order.

@@ -47,12 +47,14 @@ class SourcePart(_Part):
 class NetworkPart(_Part):
     """The sizes of the network."""
 
-    width: Count | None = Field(
-        default=None, description="D; without it, the base's width, made a multiple of the heads"
+    width: int | None = Field(
+        default=None,
+        gt=0,
+        description="D; without it, the base's width, made a multiple of the heads",
     )
-    inner: Count | None = Field(default=None, description="F; without it, twice the width")
+    inner: int | None = Field(default=None, gt=0, description="F; without it, twice the width")
     layers: Count = Field(default=3, description="encoder layers")
-    heads: Count | None = Field(default=None, description="without it, one for each 64 of D")
+    heads: int | None = Field(default=None, gt=0, description="without it, one for each 64 of D")
     pieces: Annotated[int, Field(gt=0, le=512)] = Field(
         default=7, description="L, the most pieces of a token that are read"
     )
@@ -68,8 +70,9 @@ class TokenizersPart(_Part):
     spread: Share = Field(default=4.0, description="standard deviation of the noise's logarithm")
     noise: Share = Field(default=1e-5, description="median of the noise, beside probabilities")
     stride: Count = Field(default=4, description="tokens begin at each so manyth byte of a word")
-    tokens: Count | None = Field(
+    tokens: int | None = Field(
         default=8192,
+        gt=0,
         description="tokens of each that a step learns from: those of its texts, and others at "
         "random; null for all",
     )
@@ -118,8 +121,8 @@ class HeldOutPart(_Part):
         default=None, description="what the network is told; without it, its first language"
     )
     every: Count = Field(default=500, description="steps between two measurements")
-    window: Annotated[int, Field(gt=1)] | None = Field(
-        default=None, description="tokens seen at once; without it, as `tokswap eval` chooses"
+    window: int | None = Field(
+        default=None, gt=1, description="tokens seen at once; without it, as `tokswap eval` chooses"
     )
 
 
@@ -150,8 +153,8 @@ class TrainRecipe(_Part):
     identity_tokens: Count = Field(default=16_384, description="of the base in each such step")
     steps: Count = Field(default=200_000, description="steps in all")
     texts: Count = Field(default=128, description="texts in a step, over all processes")
-    micro_texts: Count | None = Field(
-        default=None, description="texts that go through the base at once; without it, all"
+    micro_texts: int | None = Field(
+        default=None, gt=0, description="texts that go through the base at once; without it, all"
     )
     characters: Count = Field(default=2048, description="length of a text")
     length: Annotated[int, Field(gt=1)] = Field(
