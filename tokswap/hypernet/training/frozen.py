@@ -28,6 +28,7 @@ class FrozenBase:
         source: (V, n_in) float32: a row for each id of the tokenizer, the head's beside the
             embedding's where the base has two tables.
         rows: How many of them the base has; ids behind have zeros.
+        bias: (V,) float32, what the head adds for each id; None where it adds nothing.
         before: Ids that stand before each text; at most one.
         behind: Ids that stand behind each text.
         mask: The id that stands for a gap, in a base that fills gaps; None in one that goes on.
@@ -40,6 +41,7 @@ class FrozenBase:
     model: nn.Module
     source: Tensor
     rows: int
+    bias: Tensor | None
     before: tuple[int, ...]
     behind: tuple[int, ...]
     mask: int | None
@@ -60,6 +62,13 @@ class FrozenBase:
         """Base ids of the tokens that stand around texts, whose rows are the base's own."""
         gap = () if self.mask is None else (self.mask,)
         return list(dict.fromkeys([*self.before, *self.behind, *gap]))
+
+    @property
+    def tables(self) -> list[Tensor]:
+        """The base's own tables, of V rows, in the order of ``names``."""
+        width = self.width
+        parts = [self.source] if self.tied else [self.source[:, :width], self.source[:, width:]]
+        return parts if self.bias is None else [*parts, self.bias]
 
     def own(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
         """Take the base's own rows of some tokens, (N, d) of the embedding and of the head."""
@@ -150,6 +159,10 @@ def freeze(
     rows = min(len(vocabulary), *(len(table) for table in tables))
     source = torch.cat([table[:rows] for table in tables], dim=1)
     source = functional.pad(source, (0, 0, 0, len(vocabulary) - rows)).to(embedding.weight.device)
+    names, bias = _names(checkpoint, layout, model), None
+    if "bias" in names:
+        said = model.get_parameter(names["bias"]).detach().float()[:rows]
+        bias = functional.pad(said, (0, len(vocabulary) - rows))
     return (
         FrozenBase(
             checkpoint=checkpoint,
@@ -157,10 +170,11 @@ def freeze(
             model=model,
             source=source,
             rows=rows,
+            bias=bias,
             before=before,
             behind=behind,
             mask=mask,
-            names=_names(checkpoint, layout, model),
+            names=names,
         ),
         tokenizer,
     )

@@ -72,6 +72,11 @@ class TokenizersPart(_Part):
     )
     noise: Share = Field(default=1e-5, description="median of the noise, beside probabilities")
     stride: Count = Field(default=4, description="tokens begin at each so manyth byte of a word")
+    copied: Annotated[float, Field(ge=0.0, le=1.0, strict=False)] = Field(
+        default=0.0,
+        description="share of the steps in which tokens that the base has keep the base's rows, as "
+        "they do in a transplant; 0 as published",
+    )
     tokens: int | None = Field(
         default=8192,
         gt=0,
