@@ -29,7 +29,7 @@ def random_words(rng: np.random.Generator, letters: bytes, count: int) -> dict[b
 
 @pytest.mark.parametrize("stride", [1, 2, 4, 7])
 @pytest.mark.parametrize("longest", [1, 3, 15, 40])
-@pytest.mark.parametrize("letters", [b"ab", bytes(range(256)), b"\x00\xff"], ids=["two", "all", "0"])
+@pytest.mark.parametrize("letters", [b"ab", bytes(range(256)), b"\x00\xff"], ids=["ab", "all", "0"])
 def test_counts_are_those_of_a_plain_loop(letters: bytes, longest: int, stride: int) -> None:
     words = random_words(np.random.default_rng(len(letters) + longest + stride), letters, 60)
     found = count_substrings(words, longest=longest, stride=stride)

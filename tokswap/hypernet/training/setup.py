@@ -70,6 +70,8 @@ def begin(recipe: TrainRecipe, base: FrozenBase) -> Begun:
 def _config(recipe: TrainRecipe, base: FrozenBase, *, pad: int, added: int) -> HypernetConfig:
     said = recipe.network
     heads = said.heads or max((said.width or base.width) // 64, 1)
+    if said.width and not said.heads:
+        heads = next(count for count in range(heads, 0, -1) if said.width % count == 0)
     width = said.width or -(-base.width // heads) * heads
     languages = recipe.languages
     return HypernetConfig(
