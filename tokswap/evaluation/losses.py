@@ -54,6 +54,10 @@ class Losses:
         fitting = LOGITS_BYTES // (positions * self.rows * self._item)
         return max(1, min(batch_tokens // inputs, fitting))
 
+    def options(self, positions: int) -> dict[str, Any]:
+        """Tell how to call the model for the logits of the last positions; more may come."""
+        return ({"logits_to_keep": positions} if self._keeps else {}) | self._options
+
     @torch.inference_mode()
     def of(self, batch: list[Window]) -> Tensor:
         """Run the model once.
@@ -72,10 +76,28 @@ class Losses:
         if self._ids is not None:
             inputs, targets = self._ids[inputs], self._ids[targets]
         asked = targets.shape[1]
-        keep = {"logits_to_keep": asked} if self._keeps else {}
-        logits: Tensor = self._model(
-            input_ids=inputs.to(self._device), **keep, **self._options
-        ).logits
+        inputs = inputs.to(self._device)
+        logits: Tensor = self._model(input_ids=inputs, **self.options(asked)).logits
+        return torch.stack(
+            [
+                self.nats(row[-asked:], wanted)
+                for row, wanted in zip(logits, targets.to(logits.device), strict=True)
+            ]
+        )
+
+    def nats(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Tell how many nats targets cost.
+
+        Args:
+            logits: (n, T) of the positions before them.
+            targets: (n,) their ids, on the same device.
+
+        Returns:
+            (n,) float64 on the CPU, computed in float32.
+
+        Raises:
+            EvaluationError: If the head has no row for a target, or a loss is not finite.
+        """
         width = logits.shape[-1]
         if int(targets.max()) >= width:
             raise EvaluationError(
@@ -86,10 +108,9 @@ class Losses:
         step = max(1, LOGITS_BYTES // (8 * width))
         parts = [
             functional.cross_entropy(part.float(), answers, reduction="none")
-            for row, wanted in zip(logits, targets.to(logits.device), strict=True)
-            for part, answers in zip(row[-asked:].split(step), wanted.split(step), strict=True)
+            for part, answers in zip(logits.split(step), targets.split(step), strict=True)
         ]
-        losses = torch.cat(parts).double().cpu().view(targets.shape)
+        losses = torch.cat(parts).double().cpu()
         if not bool(torch.isfinite(losses).all()):
             raise EvaluationError(
                 f"{self._name} gives losses that are not finite (NaN or infinite) in {self.dtype};"
