@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tokswap.cli import show
-from tokswap.cli.options import AskedDonor, AskedMethod, Device, Json, Quiet, Settings
+from tokswap.cli.options import Device, Json, Quiet, Settings
 
 if TYPE_CHECKING:
     from tokswap.on_demand.describe import Embedded, TokenReport
@@ -24,9 +24,21 @@ def embed_command(
             metavar="TEXT...", help="Texts as they are, each taken as one token: ' new' is not new."
         ),
     ],
-    method: AskedMethod = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            "-m",
+            help="What fills the rows of other texts. Default: pieces; with a donor omp-pieces.",
+        ),
+    ] = None,
     settings: Settings = None,
-    donor: AskedDonor = None,
+    donor: Annotated[
+        str | None,
+        typer.Option(
+            "--donor", "-d", help="Model whose weights the method reads; it must have the tokens."
+        ),
+    ] = None,
     neighbours: Annotated[
         int, typer.Option("--neighbours", min=0, help="Base tokens that are listed for each row.")
     ] = 5,

@@ -15,21 +15,6 @@ Donor = Annotated[
     str,
     typer.Option("--donor", "-d", help="Model or bare tokenizer whose vocabulary is adopted."),
 ]
-AskedMethod = Annotated[
-    str | None,
-    typer.Option(
-        "--method",
-        "-m",
-        help="Method that fills rows of tokens that the model lacks. Default: pieces; with a donor "
-        "omp-pieces.",
-    ),
-]
-AskedDonor = Annotated[
-    str | None,
-    typer.Option(
-        "--donor", "-d", help="Model whose weights the method reads, if it does; for its tokens."
-    ),
-]
 Settings = Annotated[
     list[str] | None,
     typer.Option(

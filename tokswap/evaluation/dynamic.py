@@ -8,7 +8,6 @@ of merges is measured on the same tokens, and none at all is the base itself.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ class DynamicEvaluation:
         bytes: Their bytes.
         batches: Batches, each with merges of its own.
         saturated: Batches in which no pairs were left before all merges were made.
-        batch: Windows of a batch.
+        batch: Windows of a batch; the last has up to a half more or less.
         window: Tokens of a prefix and its suffix, as the base cuts them.
         stride: Tokens of a suffix.
         dtype: Type that the model computes in.
@@ -106,7 +105,8 @@ def evaluate_dynamic(  # noqa: PLR0913 - one measurement has that many settings
         stride: Tokens of a suffix; half a window without it.
         max_bytes: Whole documents of each dataset are read until this many bytes.
         dtype: Type to compute in; float32 on the CPU, as stored elsewhere, without it.
-        donor: The model whose weights the method reads, by name.
+        donor: The model whose weights the method reads, by name; then tokens that it lacks are
+            not made.
         recipe: The method with its settings (:func:`~tokswap.on_demand.embedder.asked_recipe`).
         **settings: Instead of it ``method``, ``parameters``, ``per_kind``, ``seed`` and ``device``
             as in a recipe.
@@ -131,7 +131,9 @@ def evaluate_dynamic(  # noqa: PLR0913 - one measurement has that many settings
     loaded, tokenizer = load_for_scoring(folder, device=embedder.device, dtype=dtype)
     reader = LongerInput(loaded, base.name)
     holds = holder(vocabulary, boundary, tokenizer=embedder.tokenizer)
-    reading = MergedReading(embedder, reader, holds, merges)
+    reading = MergedReading(
+        embedder, reader, lambda data: embedder.serves(data) and holds(data), merges
+    )
     with progress.bar(f"reading {base.name}", total_size(sources)) as advance:
 
         def splits() -> Iterator[Split]:
@@ -145,8 +147,7 @@ def evaluate_dynamic(  # noqa: PLR0913 - one measurement has that many settings
                         yield split
                 _check_length(text, count, window - stride)
 
-        left = splits()
-        while some := list(islice(left, batch)):
+        for some in _batches(splits(), batch):
             reading.add(some)
     return DynamicEvaluation(
         model=base.name,
@@ -217,6 +218,18 @@ def _check_length(text: Text, windows: int, prefix: int) -> None:
             f"{text.name} has no document longer than the {prefix} tokens of a prefix, so nothing "
             "is left to score; give a longer text, or a shorter window"
         )
+
+
+def _batches(splits: Iterator[Split], size: int) -> Iterator[list[Split]]:
+    """Gather batches; the last has half a batch more or less, so that none is very small."""
+    held: list[Split] = []
+    for split in splits:
+        held.append(split)
+        if len(held) >= size + (size + 1) // 2:
+            yield held[:size]
+            del held[:size]
+    if held:
+        yield held
 
 
 def _counted(chunks: Iterator[str], advance: Callable[[int], None]) -> Iterator[str]:

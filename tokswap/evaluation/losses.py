@@ -1,6 +1,7 @@
 """One forward pass: how many nats each asked token costs."""
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -78,37 +79,39 @@ class Losses:
         asked = targets.shape[1]
         inputs = inputs.to(self._device)
         logits: Tensor = self._model(input_ids=inputs, **self.options(asked)).logits
-        return torch.stack(
-            [
-                self.nats(row[-asked:], wanted)
-                for row, wanted in zip(logits, targets.to(logits.device), strict=True)
-            ]
-        )
+        rows = [row[-asked:] for row in logits]
+        return self.nats(rows, list(targets)).view(targets.shape)
 
-    def nats(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def nats(self, logits: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
         """Tell how many nats targets cost.
 
         Args:
-            logits: (n, T) of the positions before them.
-            targets: (n,) their ids, on the same device.
+            logits: Of each window (n, T), of the positions before its targets.
+            targets: Of each window (n,) ids.
 
         Returns:
-            (n,) float64 on the CPU, computed in float32.
+            (sum of all n,) float64 on the CPU, window by window, computed in float32.
 
         Raises:
             EvaluationError: If the head has no row for a target, or a loss is not finite.
         """
-        width = logits.shape[-1]
-        if int(targets.max()) >= width:
+        width = logits[0].shape[-1]
+        largest = max(int(wanted.max()) for wanted in targets)
+        if largest >= width:
             raise EvaluationError(
                 f"the head of {self._name} has {width} rows, but its tokenizer gave the id "
-                f"{int(targets.max())}; give a model and a tokenizer that belong together"
+                f"{largest}; give a model and a tokenizer that belong together"
             )
         # float32 logits and their log-softmax, of so many positions at a time.
         step = max(1, LOGITS_BYTES // (8 * width))
         parts = [
-            functional.cross_entropy(part.float(), answers, reduction="none")
-            for part, answers in zip(logits.split(step), targets.split(step), strict=True)
+            functional.cross_entropy(
+                row[start : start + step].float(),
+                wanted[start : start + step].to(row.device),
+                reduction="none",
+            )
+            for row, wanted in zip(logits, targets, strict=True)
+            for start in range(0, len(wanted), step)
         ]
         losses = torch.cat(parts).double().cpu()
         if not bool(torch.isfinite(losses).all()):

@@ -84,7 +84,8 @@ class MergedReading:
         if not self.batches:
             self._reader.check(splits[0].prefix)
         first = self._reader.rows
-        merger = BatchMerger([s.prefix for s in splits], self._embedder.vocabulary, self._holds, first)
+        prefixes = [split.prefix for split in splits]
+        merger = BatchMerger(prefixes, self._embedder.vocabulary, self._holds, first)
         merged: dict[int, list[list[int]]] = {}
         for step in self._steps:
             full = merger.merge(step)

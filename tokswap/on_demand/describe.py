@@ -152,7 +152,9 @@ def describe(embedder: TokenEmbedder, tokens: Sequence[bytes], neighbours: int) 
     ids = [embedder.find(data) for data in tokens]
     roles = ROLES[:1] if embedder.tied else ROLES
     found = {
-        role: _look(embedder, role, rows.inputs if role == "input" else rows.outputs, ids, neighbours)
+        role: _look(
+            embedder, role, rows.inputs if role == "input" else rows.outputs, ids, neighbours
+        )
         for role in roles
     }
     vocabulary, reports = embedder.vocabulary, []
@@ -184,7 +186,8 @@ def _look(
     rows, k = rows.float(), count + 1  # a base token's own row is among the nearest
     near, far = torch.empty(len(rows), 0).long(), torch.empty(len(rows), 0).double()
     total = 0.0
-    for some in used.split(AT_ONCE):
+    for start in range(0, len(used), AT_ONCE):
+        some = used[start : start + AT_ONCE]
         atoms = table[some].float()
         total += float(atoms.norm(dim=1).double().sum())
         places, distances = nearest(rows, atoms, min(k, len(atoms)))

@@ -127,6 +127,11 @@ class TokenEmbedder:
         number = self.vocabulary.ids.get(token)
         return number if number is not None and number < self.base_rows else None
 
+    def serves(self, token: bytes) -> bool:
+        """Tell whether a token's rows can be given: any token's, or with a donor those it has."""
+        free = self.pair.donor is self.base
+        return bool(token) and (free or self.find(token) is not None or token in self._donor_ids)
+
     def pieces(self, tokens: Sequence[bytes]) -> list[list[int]]:
         """Cut byte strings into tokens of the base that have a row."""
         return cut_with_rows(self.vocabulary, tokens, self.tokenizer, self.base_rows)
@@ -195,14 +200,18 @@ class TokenEmbedder:
         if self.pair.donor is self.base:
             ids = range(alignment.rows, alignment.rows + len(tokens))
             return ask(alignment, self.tokenizer, tokens), list(ids)
-        donor = alignment.donor
         for data in tokens:
-            if data not in donor.ids:
+            if data not in self._donor_ids:
                 raise MethodError(
-                    f"{self.label} fills the tokens of {donor.name!r} alone, and {show(data)} is "
-                    "none of them; choose a method that reads no donor's weights, such as pieces"
+                    f"{self.label} fills the tokens of {alignment.donor.name!r} alone, and "
+                    f"{show(data)} is none of them; choose a method that reads no donor's weights, "
+                    "such as pieces"
                 )
-        return alignment, [donor.ids[data] for data in tokens]
+        return alignment, [self._donor_ids[data] for data in tokens]
+
+    @property
+    def _donor_ids(self) -> Mapping[bytes, int]:
+        return self.pair.donor.vocabulary.ids
 
     def _seed(self, tokens: Sequence[bytes]) -> int:
         """Draw other rows for other tokens, whose numbers are the same in every question."""
@@ -300,9 +309,7 @@ def open_embedder(recipe: Recipe, *, donor: str | None, kept: int = KEPT) -> Tok
             "model that it drafts for"
         )
     tokenizer = bare_tokenizer(pair.base.vocabulary)
-    return TokenEmbedder(
-        pair, tokenizer, recipe.methods, recipe.label, recipe.seed, device, kept
-    )
+    return TokenEmbedder(pair, tokenizer, recipe.methods, recipe.label, recipe.seed, device, kept)
 
 
 def show(token: bytes) -> str:

@@ -174,9 +174,9 @@ class SparseRows:
         lengths = self.indptr.diff()[ids]
         starts = _starts(lengths)
         # Where each entry stands in its row, and where that row's entries begin.
-        entries = torch.arange(int(starts[-1])) + (self.indptr[ids] - starts[:-1]).repeat_interleave(
-            lengths
-        )
+        entries = torch.arange(int(starts[-1])) + (
+            self.indptr[ids] - starts[:-1]
+        ).repeat_interleave(lengths)
         return SparseRows(starts, self.indices[entries], self.weights[entries], self.columns)
 
     def map_columns(self, ids: Tensor, columns: int) -> "SparseRows":

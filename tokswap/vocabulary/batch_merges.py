@@ -97,7 +97,7 @@ class BatchMerger:
         return (vocabulary.spelling[number] or b"") if known else b""
 
     def _most_frequent(self) -> Pair | None:
-        # A count that changes is pushed anew, so what does not agree with the counts is out of date.
+        # A count that changes is pushed anew: what does not agree with the counts is out of date.
         while self._heap:
             count, pair = heappop(self._heap)
             if self._counts.get(pair, 0) == -count:
