@@ -48,6 +48,7 @@ def test_commands_are_those_that_are_promised() -> None:
         "held-out",
         "compare",
         "check",
+        "embed",
         "methods",
         "models",
     ]
@@ -70,6 +71,9 @@ def test_version(tokswap: Run) -> None:
         (["run"], "Missing argument 'RECIPE.yaml'"),
         (["run", "recipe.yaml", "--method", "omp"], "No such option: --method"),
         (["eval"], "Missing argument 'MODEL...'"),
+        (["eval", "tiny-llama", "--dynamic-merges", "0"], "greater than or equal to 1"),
+        (["embed", "tiny-llama"], "Missing argument 'TEXT...'"),
+        (["embed", "tiny-llama", "a", "--neighbours", "-1"], "'--neighbours'"),
         (["inspect", "--plan"], "requires an argument"),
         (["methods", "--quiet"], "No such option: --quiet"),
     ],
