@@ -40,9 +40,7 @@ def new_scores(
     return {target: found[target] for target in targets}
 
 
-def best_score(
-    text: str, scores: Mapping[str, float], *, longest: int, unknown: float
-) -> float:
+def best_score(text: str, scores: Mapping[str, float], *, longest: int, unknown: float) -> float:
     """Return the score of the best path through a text, by Viterbi's algorithm.
 
     Args:

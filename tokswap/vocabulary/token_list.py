@@ -48,7 +48,9 @@ def read_tokens(path: Path) -> list[str]:
         more = f"\n  and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
         raise RecipeError(
             f"the list of tokens {path} is not valid, for a line that begins with a double quote "
-            'is a JSON string, such as "\\n" or "\\"name\\"":\n  ' + "\n  ".join(faults[:SHOWN]) + more
+            'is a JSON string, such as "\\n" or "\\"name\\"":\n  '
+            + "\n  ".join(faults[:SHOWN])
+            + more
         )
     tokens = [token for token in tokens if token]
     if not tokens:
