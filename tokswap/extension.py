@@ -25,8 +25,8 @@ from tokswap.vocabulary.token_list import read_tokens
 from tokswap.vocabulary.tokens import Vocabulary
 from tokswap.vocabulary.wanted import How
 
-METHOD = "pieces"
-"""What fills the rows of new tokens where nothing else is said."""
+METHOD = {"method": "pieces", "parameters": {"strategy": "suited"}}
+"""What fills the rows of new tokens where no method is named: by figures (docs/methods.md)."""
 
 FIXED = ("base_model", "donor", "chat_template", "held_out", "text_only")
 """Keys of a recipe that have no say where a model keeps its own tokenizer."""
@@ -123,7 +123,8 @@ def _recipe(
     said = {key: value for key, value in settings.items() if value is not None}
     if texts and "eval" not in said:
         said["eval"] = {"text": [str(path) for path in texts]}
-    recipe = make_recipe({"method": METHOD} | names | said, overrides)
+    named = "method" in said or any(override.startswith("method=") for override in overrides)
+    recipe = make_recipe(({} if named else METHOD) | names | said, overrides)
     settled, part = make_recipe(names), TokenizerPart()
     fixed = [key for key in FIXED if getattr(recipe, key) != getattr(settled, key)]
     fixed += [

@@ -48,7 +48,7 @@ def extend_command(
         typer.Option(
             "--method",
             "-m",
-            help="How new rows are filled; see `tokswap methods`. Default: pieces.",
+            help="How new rows are filled; see `tokswap methods`. Default: pieces, suited.",
         ),
     ] = None,
     settings: Settings = None,

@@ -39,7 +39,7 @@ def whole_checker(vocabulary: Vocabulary) -> Callable[[str], str | None]:
         if normal.strip() != text.strip() and normal != token:
             return f"the normalizer makes {normal!r} of it"
         shown = " and ".join(repr(normal[start:end]) for _, (start, end) in parts)
-        return f"the pre-tokenizer cuts it into {shown or 'nothing'}"
+        return f"the pre-tokenizer {f'cuts it into {shown}' if parts else 'leaves nothing of it'}"
 
     return why_not
 
