@@ -4,6 +4,7 @@ The commands' functions, imported when they are first used, so that ``import tok
 
 - :func:`transplant`: a base and a donor in, a patched checkpoint out.
 - :func:`apply`: a saved plan onto a fine-tune, a larger sibling or a quantised copy.
+- :func:`extend`: more tokens for a model's own tokenizer, and rows for them.
 - :func:`evaluate`: bits per byte of models, whatever their tokenizers.
 - :func:`inspect`: what two vocabularies share, and where a token's row comes from.
 - :func:`hold_out`: how well rows carry over, told by anchors that are filled from the others.
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tokswap.evaluation.draft import check
     from tokswap.evaluation.dynamic import evaluate_dynamic
     from tokswap.evaluation.measure import evaluate
+    from tokswap.extension import extend
     from tokswap.held_out import hold_out
     from tokswap.inspection import inspect
     from tokswap.on_demand.describe import embed
@@ -45,6 +47,7 @@ _HOMES = {
     "embedder": "tokswap.on_demand.embedder",
     "evaluate": "tokswap.evaluation.measure",
     "evaluate_dynamic": "tokswap.evaluation.dynamic",
+    "extend": "tokswap.extension",
     "hold_out": "tokswap.held_out",
     "inspect": "tokswap.inspection",
     "load_recipe": "tokswap.recipe",
@@ -62,6 +65,7 @@ __all__ = [
     "embedder",
     "evaluate",
     "evaluate_dynamic",
+    "extend",
     "hold_out",
     "inspect",
     "load_recipe",

@@ -20,6 +20,7 @@ from tokswap.cli.check import check_command
 from tokswap.cli.compare import compare_command
 from tokswap.cli.embed import embed_command
 from tokswap.cli.evaluate import evaluate_command
+from tokswap.cli.extend import extend_command
 from tokswap.cli.held_out import held_out_command
 from tokswap.cli.hypernet import hypernet_app
 from tokswap.cli.inspect import inspect_command
@@ -41,6 +42,7 @@ app = typer.Typer(
 app.command("transplant")(transplant_command)
 app.command("run")(run_command)
 app.command("apply")(apply_command)
+app.command("extend")(extend_command)
 app.command("eval")(evaluate_command)
 app.command("inspect")(inspect_command)
 app.command("held-out")(held_out_command)

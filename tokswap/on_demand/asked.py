@@ -24,11 +24,11 @@ class Asked(Alignment):
     """The alignment of a question.
 
     Attributes:
-        own: The base's vocabulary against itself.
+        itself: The base's vocabulary against itself.
         tokenizer: What cuts tokens into the base's (:func:`bare_tokenizer`).
     """
 
-    own: Alignment = field(kw_only=True)
+    itself: Alignment = field(kw_only=True)
     tokenizer: "Tokenizer" = field(kw_only=True)
 
     @cached_property
@@ -42,19 +42,19 @@ class Asked(Alignment):
     @cached_property
     def anchors(self) -> Ids:
         """See :attr:`Alignment.anchors`: those of the base with itself."""
-        return self.own.anchors
+        return self.itself.anchors
 
     @cached_property
     def used_base_ids(self) -> Ids:
         """See :attr:`Alignment.used_base_ids`."""
-        return self.own.used_base_ids
+        return self.itself.used_base_ids
 
 
 def ask(own: Alignment, tokenizer: "Tokenizer", tokens: Sequence[bytes]) -> Asked:
     """Put tokens behind the base's, the first with the id ``own.rows``.
 
     Args:
-        own: The base's vocabulary against itself.
+        itself: The base's vocabulary against itself.
         tokenizer: What cuts tokens into the base's.
         tokens: N distinct byte strings, none of which is a base token with a row.
     """
@@ -67,7 +67,7 @@ def ask(own: Alignment, tokenizer: "Tokenizer", tokens: Sequence[bytes]) -> Aske
         source=np.concatenate([own.source, np.full(count, -1, dtype=np.int64)]),
         reasons=own.reasons,
         overrides={},
-        own=own,
+        itself=own,
         tokenizer=tokenizer,
     )
 

@@ -54,6 +54,24 @@ def content_hash(vocabulary: Vocabulary) -> str:
     return digest.hexdigest()
 
 
+def goes_on(base: Vocabulary, donor: Vocabulary) -> bool:
+    """Tell whether a vocabulary is another one as it is, or with more tokens behind its last.
+
+    Then each id means what it meant, and so do the rows without a token.
+    """
+    if base.sha256 == donor.sha256:
+        return True
+    ids = len(base)
+    added = {string: n for string, n in donor.added_ids.items() if n < ids}
+    return (
+        donor.strings[:ids] == base.strings
+        and donor.spelling[:ids] == base.spelling
+        and {number for number in donor.special if number < ids} == base.special
+        and donor.roles == base.roles
+        and added == base.added_ids
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Difference:
     """How the tokens here differ from those there.

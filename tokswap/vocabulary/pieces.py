@@ -55,7 +55,7 @@ def bare_tokenizer(vocabulary: Vocabulary) -> Tokenizer:
         "truncation": None,
         "padding": None,
         "normalizer": {"type": "Sequence", "normalizers": normalizers} if normalizers else None,
-        "pre_tokenizer": _without_prefix(specification.get("pre_tokenizer")),
+        "pre_tokenizer": without_prefix(specification.get("pre_tokenizer")),
     }
     return build_tokenizer(specification, vocabulary.name)
 
@@ -64,7 +64,8 @@ def _marks_space(step: Mapping[str, Any]) -> bool:
     return bool(step["type"] == "Replace" and step["pattern"].get("String") == " ")
 
 
-def _without_prefix(part: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def without_prefix(part: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Change a pre-tokenizer of tokenizer.json so that it puts no dummy space before a text."""
     if part is None:
         return None
     changes: dict[str, dict[str, Any]] = {
@@ -76,7 +77,7 @@ def _without_prefix(part: Mapping[str, Any] | None) -> dict[str, Any] | None:
         if "Metaspace" in {item["type"] for item in inner}:
             # What splits at spaces throws them away, and counts on the dummy space for the mark.
             inner = [item for item in inner if item["type"] != "WhitespaceSplit"]
-        return {**part, "pretokenizers": [_without_prefix(item) for item in inner]}
+        return {**part, "pretokenizers": [without_prefix(item) for item in inner]}
     return {**part, **changes.get(part["type"], {})}
 
 

@@ -113,7 +113,9 @@ class OptimizerPart(_Part):
         default=10_000, description="steps in which the rate through the base rises"
     )
     least: Share = Field(default=0.1, description="share of the highest rate at the end")
-    clip: Share = Field(default=0.1, description="the longest gradient; longer ones are cut; 0 for none")
+    clip: Share = Field(
+        default=0.1, description="the longest gradient; longer ones are cut; 0 for none"
+    )
     weight_decay: Share = Field(default=0.01, description="of all but biases and norms")
 
 
