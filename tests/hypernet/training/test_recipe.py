@@ -126,7 +126,9 @@ def test_a_file_with_settings_and_another_folder(tmp_path: Path) -> None:
     assert (made.out, made.steps) == ("p", 20000)
     assert (made.optimizer.rate, made.optimizer.warm_up) == (3e-4, 6)
     path.write_text("base_model: b\nsteps: none\n")
-    with pytest.raises(RecipeError, match=r"train\.yaml is not valid:\n  out: is missing\n  steps:"):
+    with pytest.raises(
+        RecipeError, match=r"train\.yaml is not valid:\n  out: is missing\n  steps:"
+    ):
         load_train_recipe(path)
 
 

@@ -113,7 +113,9 @@ class OptimizerPart(_Part):
         default=10_000, description="steps in which the rate through the base rises"
     )
     least: Share = Field(default=0.1, description="share of the highest rate at the end")
-    clip: Share = Field(default=0.1, description="the longest gradient; longer ones are cut; 0 for none")
+    clip: Share = Field(
+        default=0.1, description="the longest gradient; longer ones are cut; 0 for none"
+    )
     weight_decay: Share = Field(default=0.01, description="of all but biases and norms")
 
 
@@ -164,7 +166,7 @@ class TrainRecipe(_Part):
         default=None, gt=0, description="texts that go through the base at once; without it, all"
     )
     characters: Count = Field(default=2048, description="length of a text")
-    length: Annotated[int, Field(gt=1)] = Field(
+    length: Annotated[int, Field(ge=4)] = Field(
         default=128, description="tokens of a text that are read"
     )
     masked: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
