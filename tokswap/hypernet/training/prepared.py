@@ -196,7 +196,8 @@ class Preparer:
         found = (self._vocabulary.ids.get(token, -1) for token in tokens)
         own = torch.tensor([base if base < rows else -1 for base in found])
         count, width = len(chosen), self._recipe.length
-        ids = np.full((len(texts), width), count, dtype=np.int64)
+        # Behind a text stands anything that there is a row for.
+        ids = np.full((len(texts), width), count if self._special else 0, dtype=np.int64)
         there = np.zeros((len(texts), width), dtype=bool)
         text = np.zeros((len(texts), width), dtype=bool)
         for row, cut in enumerate(cuts):

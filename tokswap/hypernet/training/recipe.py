@@ -166,7 +166,7 @@ class TrainRecipe(_Part):
         default=None, gt=0, description="texts that go through the base at once; without it, all"
     )
     characters: Count = Field(default=2048, description="length of a text")
-    length: Annotated[int, Field(gt=1)] = Field(
+    length: Annotated[int, Field(ge=4)] = Field(
         default=128, description="tokens of a text that are read"
     )
     masked: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
