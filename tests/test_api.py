@@ -16,9 +16,11 @@ FUNCTIONS = {
     "embedder",
     "evaluate",
     "evaluate_dynamic",
+    "extend",
     "hold_out",
     "inspect",
     "load_recipe",
+    "train_hypernet",
     "transplant",
 }
 CLASSES = {"Plan", "Recipe", "TokswapError"}

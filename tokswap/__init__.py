@@ -13,6 +13,7 @@ The commands' functions, imported when they are first used, so that ``import tok
 - :func:`embed`: any text as one token of a model: its rows, and which tokens are near.
 - :func:`embedder`: the rows of any bytes, as often as they are asked for.
 - :func:`evaluate_dynamic`: bits per byte after a text whose frequent pairs are merged.
+- :func:`train_hypernet`: a network that predicts the rows of any token of a base.
 - :class:`Plan`: the sparse matrix behind a transplant, to save, load, explain and apply.
 - :class:`TokswapError`: the base of all errors that a user can mend.
 """
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from tokswap.evaluation.measure import evaluate
     from tokswap.extension import extend
     from tokswap.held_out import hold_out
+    from tokswap.hypernet.training.train import train_hypernet
     from tokswap.inspection import inspect
     from tokswap.on_demand.describe import embed
     from tokswap.on_demand.embedder import embedder
@@ -51,6 +53,7 @@ _HOMES = {
     "hold_out": "tokswap.held_out",
     "inspect": "tokswap.inspection",
     "load_recipe": "tokswap.recipe",
+    "train_hypernet": "tokswap.hypernet.training.train",
     "transplant": "tokswap.pipeline",
 }
 
@@ -69,6 +72,7 @@ __all__ = [
     "hold_out",
     "inspect",
     "load_recipe",
+    "train_hypernet",
     "transplant",
 ]
 

@@ -54,7 +54,7 @@ def ask(own: Alignment, tokenizer: "Tokenizer", tokens: Sequence[bytes]) -> Aske
     """Put tokens behind the base's, the first with the id ``own.rows``.
 
     Args:
-        itself: The base's vocabulary against itself.
+        own: The base's vocabulary against itself.
         tokenizer: What cuts tokens into the base's.
         tokens: N distinct byte strings, none of which is a base token with a row.
     """
