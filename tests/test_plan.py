@@ -244,3 +244,14 @@ def test_a_plan_needs_roles_of_one_size() -> None:
         plan(output=role_plan(WEIGHTS[:3]))
     with pytest.raises(ValueError, match="do not make a plan"):
         Plan({"output": role_plan()}, torch.zeros(5, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("dense", [{}, DENSE], ids=["sparse", "dense"])
+def test_some_rows_are_those_of_the_whole(dense: dict[int, list[float]]) -> None:
+    part = role_plan(dense=dense)
+    for ids in ([4, 2, 0], [3], [1, 2], [0, 2], []):
+        some = part.take(torch.tensor(ids, dtype=torch.int64))
+        for rows in (table(S, D), table(S)):
+            assert torch.equal(some.apply(rows), part.apply(rows)[ids])
+    with pytest.raises(ValueError, match="ids run from 5 to 5 for 5 rows"):
+        part.take(torch.tensor([5]))

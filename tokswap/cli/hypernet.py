@@ -53,10 +53,10 @@ def train_command(
     """
     show.start(quiet=quiet)
     from tokswap.hypernet.training.recipe import load_train_recipe
-    from tokswap.hypernet.training.train import train
+    from tokswap.hypernet.training.train import train_hypernet
 
     recipe = load_train_recipe(config, settings or [], out=out)
-    trained = train(recipe, resume=resume, overwrite=overwrite)
+    trained = train_hypernet(recipe, resume=resume, overwrite=overwrite)
     if ranks.number():
         return
     if json_output:

@@ -18,7 +18,7 @@ import yaml
 from tokswap.errors import OutputError, TrainingError
 from tokswap.evaluation.measure import SAMPLE
 from tokswap.hypernet.training.recipe import TrainRecipe, make_train_recipe
-from tokswap.hypernet.training.train import train
+from tokswap.hypernet.training.train import train_hypernet as train
 from tokswap.pipeline import transplant
 
 HERE = Path(__file__).parent
@@ -27,7 +27,7 @@ SMALL: dict[str, Any] = {
     "base_model": "tiny-llama",
     "sources": [{"text": str(SAMPLE)}],
     "network": {"width": 32, "layers": 1, "heads": 2},
-    "tokenizers": {"size": 1024, "tokens": 512, "stride": 1, "batches": 3},
+    "tokenizers": {"size": 1024, "tokens": 512, "stride": 1, "batches": 3, "copied": 0.5},
     "loss": {"chunks": 1.0},
     "optimizer": {"rate": 0.001, "identity_rate": 0.001, "warm_up": 2, "clip": 1.0},
     "identity_steps": 2,

@@ -68,7 +68,7 @@ class Ahead(Generic[T]):
             for number in self._steps:
                 if not self._put(self._make(number)):
                     return
-        except Exception as error:  # it is raised where the step is asked for
+        except BaseException as error:  # raised where the step is asked for; a panic in Rust is one
             self._put(error)
 
     def _put(self, made: T | BaseException) -> bool:

@@ -40,7 +40,7 @@ def token_ends(tokens: Sequence[bytes], text: bytes) -> Ends | None:
         Bytes from the text's beginning; None where the tokens do not spell the text.
     """
     spelt = b"".join(tokens)
-    before = len(spelt) - len(text)
-    if before not in {0, 1} or not spelt.endswith(text):
+    if spelt not in {text, b" " + text}:
         return None
+    before = len(spelt) - len(text)
     return np.cumsum([len(token) for token in tokens], dtype=np.int64) - before

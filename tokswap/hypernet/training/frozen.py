@@ -1,6 +1,6 @@
 """The base that a hypernetwork learns through: loaded once, frozen, run with any tables."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tokswap.checkpoint.layout import Layout, find_layout
+from tokswap.checkpoint.skeleton import read_skeleton
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.checkpoint.tables import check_tokens, load_table
 from tokswap.errors import CheckpointError
-from tokswap.evaluation.load import load_for_scoring, quiet
+from tokswap.evaluation.load import load_for_scoring, position_limit, quiet
 from tokswap.evaluation.measure import local_folder, start_of
 
 
@@ -28,10 +29,13 @@ class FrozenBase:
         source: (V, n_in) float32: a row for each id of the tokenizer, the head's beside the
             embedding's where the base has two tables.
         rows: How many of them the base has; ids behind have zeros.
+        bias: (V,) float32, what the head adds for each id; None where it adds nothing.
         before: Ids that stand before each text; at most one.
         behind: Ids that stand behind each text.
         mask: The id that stands for a gap, in a base that fills gaps; None in one that goes on.
         names: By role, the model's own names of its tables, and ``bias`` of the head.
+        first: The number of the first position, where positions are counted from the padding's id
+            and the model would take what has that id now for padding; None elsewhere.
         limit: Positions that it knows, or None.
     """
 
@@ -40,10 +44,13 @@ class FrozenBase:
     model: nn.Module
     source: Tensor
     rows: int
+    bias: Tensor | None
     before: tuple[int, ...]
     behind: tuple[int, ...]
     mask: int | None
     names: Mapping[str, str]
+    first: int | None
+    limit: int | None
 
     @property
     def tied(self) -> bool:
@@ -60,6 +67,13 @@ class FrozenBase:
         """Base ids of the tokens that stand around texts, whose rows are the base's own."""
         gap = () if self.mask is None else (self.mask,)
         return list(dict.fromkeys([*self.before, *self.behind, *gap]))
+
+    @property
+    def tables(self) -> list[Tensor]:
+        """The base's own tables, of V rows, in the order of ``names``."""
+        width = self.width
+        parts = [self.source] if self.tied else [self.source[:, :width], self.source[:, width:]]
+        return parts if self.bias is None else [*parts, self.bias]
 
     def own(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
         """Take the base's own rows of some tokens, (N, d) of the embedding and of the head."""
@@ -86,19 +100,24 @@ class FrozenBase:
         Returns:
             (B, P, K).
         """
-        kind = next(self.model.parameters()).dtype
-        tables = {self.names["input"]: inputs.to(kind)}
+        tables = {"input": inputs}
         if outputs is not None:
-            tables[self.names["output"]] = outputs.to(kind)
+            tables["output"] = outputs
         if "bias" in self.names:
-            none = torch.zeros(len(inputs), device=inputs.device)
-            tables[self.names["bias"]] = (none if bias is None else bias).to(kind)
+            tables["bias"] = inputs.new_zeros(len(inputs)) if bias is None else bias
         said: dict[str, Any] = {"input_ids": ids}
         if self.mask is None:
             said["use_cache"] = False
         else:
             said["attention_mask"] = there.long()
-        called = torch.func.functional_call(self.model, tables, (), said)
+        if self.first is not None:
+            counted = torch.arange(ids.shape[1], device=ids.device) + self.first
+            said["position_ids"] = torch.where(there, counted, self.first - 1)
+        named = {
+            name: tables[role].to(self.model.get_parameter(name).dtype)
+            for role, name in self.names.items()
+        }
+        called = torch.func.functional_call(self.model, named, (), said)
         return called.logits  # type: ignore[no-any-return]
 
     def plain_logits(self, ids: Tensor) -> Tensor:
@@ -150,6 +169,16 @@ def freeze(
     rows = min(len(vocabulary), *(len(table) for table in tables))
     source = torch.cat([table[:rows] for table in tables], dim=1)
     source = functional.pad(source, (0, 0, 0, len(vocabulary) - rows)).to(embedding.weight.device)
+    first = None
+    limit = position_limit(model.config)
+    if mask is not None and layout.counts_from_pad:
+        config: Any = model.config
+        first = config.pad_token_id + 1
+        limit = None if limit is None else limit - first
+    names, bias = _names(checkpoint, layout, model), None
+    if "bias" in names:
+        said = model.get_parameter(names["bias"]).detach().float()[:rows]
+        bias = functional.pad(said, (0, len(vocabulary) - rows))
     return (
         FrozenBase(
             checkpoint=checkpoint,
@@ -157,10 +186,13 @@ def freeze(
             model=model,
             source=source,
             rows=rows,
+            bias=bias,
             before=before,
             behind=behind,
             mask=mask,
-            names=_names(checkpoint, layout, model),
+            names=names,
+            first=first,
+            limit=limit,
         ),
         tokenizer,
     )
@@ -184,15 +216,18 @@ def _gap_filler(
             "the next token nor fills gaps; give a causal language model, or an encoder with the "
             "head that it was trained with (…ForMaskedLM) and a mask token"
         )
-    kind = torch.float32 if dtype is None else getattr(torch, dtype)
+    kind: Any = "auto" if dtype is None else getattr(torch, dtype)
+    if dtype is None and torch.device(device).type == "cpu":
+        kind = torch.float32
     try:
         with quiet():
-            model: nn.Module = AutoModelForMaskedLM.from_pretrained(
+            model, info = AutoModelForMaskedLM.from_pretrained(
                 folder,
                 dtype=kind,
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
+                output_loading_info=True,
             )
     except Exception as error:  # transformers has no common kind for a folder that does not load
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
@@ -200,6 +235,13 @@ def _gap_filler(
             f"{checkpoint.name} does not load as a model that fills gaps: {reason}; give a folder "
             "with config.json, safetensors and tokenizer.json"
         ) from error
+    # transformers fills what is missing with random numbers and merely warns.
+    if lacking := [*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])]:
+        raise CheckpointError(
+            f"{checkpoint.name} lacks {len(lacking)} weights of its model, or has them in another "
+            f"shape, among them {min(lacking)}; fetch it again, or give an encoder with the head "
+            "that it was trained with"
+        )
     return model.to(device).eval(), checkpoint.vocabulary.backend
 
 
@@ -218,11 +260,30 @@ def _names(checkpoint: Checkpoint, layout: Layout, model: nn.Module) -> dict[str
     bias = getattr(head, "bias", None)
     if bias is not None:
         found["bias"] = own[id(bias)]
-    beside = [t for t in layout.tensors if t.axis or len(checkpoint.info(t.name).shape) > 1]
-    others = [t.name for t in beside if t.name not in {layout.input, layout.output}]
+    others = [t.name for t in layout.tensors if t.name not in {layout.input, layout.output}]
     if others:
-        raise CheckpointError(
-            f"{checkpoint.name} has {others[0]}, which has a row for each token beside its "
-            "embedding and head; a hypernetwork predicts no such rows; give another base"
-        )
+        _refuse_others(checkpoint, others, model, found)
     return found
+
+
+def _refuse_others(
+    checkpoint: Checkpoint, stored: Sequence[str], model: nn.Module, tables: Mapping[str, str]
+) -> None:
+    """Refuse a model that reads other tensors with an entry for each token.
+
+    What is stored beside is often a table once more, or for other engines, and not read.
+
+    Raises:
+        CheckpointError: If there is one.
+    """
+    tensors: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
+    tensors |= dict(model.named_buffers(remove_duplicate=False))
+    known = {id(tensors[name]) for name in tables.values()}
+    module_names = read_skeleton(checkpoint).module_names
+    for name in stored:
+        tensor = tensors.get(module_names[name])
+        if tensor is not None and id(tensor) not in known:
+            raise CheckpointError(
+                f"{checkpoint.name} has {name}, which has an entry for each token beside its "
+                "embedding and head; a hypernetwork predicts no such entries; give another base"
+            )

@@ -134,5 +134,5 @@ def _forget(path: Path, first: int) -> None:
         except ValueError:  # a line that was being written when the process was killed
             continue
         if said["step"] < first or ("held_out" in said and said["step"] == first):
-            kept.append(line)
+            kept.append(line.rstrip("\n") + "\n")
     path.write_text("".join(kept), encoding="utf-8")

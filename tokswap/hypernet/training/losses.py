@@ -87,6 +87,6 @@ def chunk_divergences(nats: Tensor, given: Tensor, temperature: float) -> Tensor
     """
     log_q = -nats.clamp(min=LEAST * temperature) / temperature
     log_p = -given.clamp(min=LEAST * temperature) / temperature
-    p = log_p.exp()
-    rest_p, rest_q = torch.log(-torch.expm1(log_p)), torch.log(-torch.expm1(log_q))
-    return temperature * (p * (log_p - log_q) + (1 - p) * (rest_p - rest_q))
+    rest_p, rest_q = -torch.expm1(log_p), -torch.expm1(log_q)  # 1 - p would be too coarse
+    apart = log_p.exp() * (log_p - log_q) + rest_p * (rest_p.log() - rest_q.log())
+    return temperature * apart

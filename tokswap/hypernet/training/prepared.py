@@ -58,6 +58,7 @@ class Prepared:
         step: The step that it is for.
         forms: (K, L) int64, the tokens' pieces.
         own: (K,) int64, the base's id of the same token; -1 where it has none.
+        copied: Whether the rows of those that it has are the base's.
         ids: (B, P) int64: numbers of tokens, then from K on those of the base's special tokens.
         targets: (B, P) int64, what is to be predicted at each place.
         wanted: (B, P) bool, where something is.
@@ -72,6 +73,7 @@ class Prepared:
     step: int
     forms: Tensor
     own: Tensor
+    copied: bool
     ids: Tensor
     targets: Tensor
     wanted: Tensor
@@ -194,7 +196,8 @@ class Preparer:
         found = (self._vocabulary.ids.get(token, -1) for token in tokens)
         own = torch.tensor([base if base < rows else -1 for base in found])
         count, width = len(chosen), self._recipe.length
-        ids = np.full((len(texts), width), count, dtype=np.int64)
+        # Behind a text stands anything that there is a row for.
+        ids = np.full((len(texts), width), count if self._special else 0, dtype=np.int64)
         there = np.zeros((len(texts), width), dtype=bool)
         text = np.zeros((len(texts), width), dtype=bool)
         for row, cut in enumerate(cuts):
@@ -211,6 +214,7 @@ class Preparer:
             step=number,
             forms=forms,
             own=own,
+            copied=bool(rng.random() < self._recipe.tokenizers.copied),
             ids=torch.from_numpy(read),
             targets=torch.from_numpy(targets),
             wanted=torch.from_numpy(wanted),

@@ -54,7 +54,7 @@ class NetworkPart(_Part):
     )
     inner: int | None = Field(default=None, gt=0, description="F; without it, twice the width")
     layers: Count = Field(default=3, description="encoder layers")
-    heads: int | None = Field(default=None, gt=0, description="without it, one for each 64 of D")
+    heads: int | None = Field(default=None, gt=0, description="without it, one for some 64 of D")
     pieces: Annotated[int, Field(gt=0, le=512)] = Field(
         default=7, description="L, the most pieces of a token that are read"
     )
@@ -67,9 +67,16 @@ class TokenizersPart(_Part):
         default=32768, description="tokens of each, 256 single bytes among them"
     )
     batches: Count = Field(default=16, description="batches of text that they are sampled from")
-    spread: Share = Field(default=4.0, description="standard deviation of the noise's logarithm")
+    spread: Annotated[float, Field(ge=0.0, le=20.0, strict=False)] = Field(
+        default=4.0, description="standard deviation of the noise's logarithm"
+    )
     noise: Share = Field(default=1e-5, description="median of the noise, beside probabilities")
     stride: Count = Field(default=4, description="tokens begin at each so manyth byte of a word")
+    copied: Annotated[float, Field(ge=0.0, le=1.0, strict=False)] = Field(
+        default=0.0,
+        description="share of the steps in which tokens that the base has keep the base's rows, as "
+        "they do in a transplant; 0 as published",
+    )
     tokens: int | None = Field(
         default=8192,
         gt=0,
@@ -90,7 +97,7 @@ class LossPart(_Part):
         description="distance of the likelihoods of chunks of text from those that the base gives "
         "them on its own cut",
     )
-    temperature: Annotated[float, Field(gt=0.0, strict=False)] = Field(
+    temperature: Annotated[float, Field(gt=0.0, allow_inf_nan=False, strict=False)] = Field(
         default=100.0, description="by which the likelihoods of chunks are softened"
     )
 
@@ -106,7 +113,9 @@ class OptimizerPart(_Part):
         default=10_000, description="steps in which the rate through the base rises"
     )
     least: Share = Field(default=0.1, description="share of the highest rate at the end")
-    clip: Share = Field(default=0.1, description="the longest gradient; longer ones are cut")
+    clip: Share = Field(
+        default=0.1, description="the longest gradient; longer ones are cut; 0 for none"
+    )
     weight_decay: Share = Field(default=0.01, description="of all but biases and norms")
 
 
@@ -157,7 +166,7 @@ class TrainRecipe(_Part):
         default=None, gt=0, description="texts that go through the base at once; without it, all"
     )
     characters: Count = Field(default=2048, description="length of a text")
-    length: Annotated[int, Field(gt=1)] = Field(
+    length: Annotated[int, Field(ge=4)] = Field(
         default=128, description="tokens of a text that are read"
     )
     masked: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
@@ -189,6 +198,9 @@ class TrainRecipe(_Part):
             raise ValueError(
                 f"identity_steps: {self.identity_steps} are more than {self.steps} steps"
             )
+        width, heads = self.network.width, self.network.heads
+        if width and heads and width % heads:
+            raise ValueError(f"network.heads: {heads} heads do not divide a width of {width}")
         told = [source.language is not None for source in self.sources]
         if any(told) and not all(told):
             raise ValueError("sources: give all of them a language, or none")

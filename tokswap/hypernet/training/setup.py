@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from tokswap.errors import TrainingError
 from tokswap.hypernet.byte_level import byte_level
 from tokswap.hypernet.config import HypernetConfig
 from tokswap.hypernet.network import Hypernet
@@ -43,7 +44,15 @@ def begin(recipe: TrainRecipe, base: FrozenBase) -> Begun:
     Args:
         recipe: The training.
         base: What it is trained through.
+
+    Raises:
+        TrainingError: If the base has no positions for texts of that length.
     """
+    if base.limit is not None and recipe.length > base.limit:
+        raise TrainingError(
+            f"length: {recipe.length} tokens are more than the {base.limit} that "
+            f"{base.checkpoint.name} has positions for; give fewer"
+        )
     vocabulary = base.checkpoint.vocabulary
     specification, added = byte_level(vocabulary)
     pad = next((vocabulary.roles[r] for r in PADDING if r in vocabulary.roles), None)
@@ -70,6 +79,8 @@ def begin(recipe: TrainRecipe, base: FrozenBase) -> Begun:
 def _config(recipe: TrainRecipe, base: FrozenBase, *, pad: int, added: int) -> HypernetConfig:
     said = recipe.network
     heads = said.heads or max((said.width or base.width) // 64, 1)
+    if said.width and not said.heads:
+        heads = next(count for count in range(heads, 0, -1) if said.width % count == 0)
     width = said.width or -(-base.width // heads) * heads
     languages = recipe.languages
     return HypernetConfig(

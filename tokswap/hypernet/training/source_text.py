@@ -87,6 +87,8 @@ class Streamed:
     seed: Sequence[int]
     done: int = 0
     _open: Iterator[Any] | None = field(default=None, repr=False)
+    _place: dict[str, Any] | None = field(default=None, repr=False)
+    """Where the rows begin when they are opened; None for the first."""
 
     def batch(self, count: int, characters: int) -> list[str]:
         """See :meth:`Source.batch`.
@@ -103,7 +105,7 @@ class Streamed:
             if row is None:
                 if ended and not found:
                     raise EvaluationError(f"{self.name} holds no text to train on; give another")
-                ended, self._open = True, None
+                ended, self._open, self._place = True, None, None
                 continue
             text = row[self.column]
             if isinstance(text, str) and text.strip():
@@ -112,8 +114,10 @@ class Streamed:
         return found
 
     def _next(self) -> Any:
-        self._open = self._open or iter(self.rows)
         try:
+            if self._open is None:
+                self.rows.load_state_dict(self._place or {})
+                self._open = iter(self.rows)
             return next(self._open, None)
         except Exception as error:  # network and file formats fail in many ways
             reason = " ".join(str(error).split())[:300] or type(error).__name__
@@ -124,12 +128,12 @@ class Streamed:
 
     def state(self) -> dict[str, Any]:
         """See :meth:`Source.state`."""
-        return {"done": self.done, "rows": self.rows.state_dict()}
+        place = self._place if self._open is None else self.rows.state_dict()
+        return {"done": self.done, "rows": place}
 
     def restore(self, state: dict[str, Any]) -> None:
         """See :meth:`Source.restore`."""
-        self.done, self._open = int(state["done"]), None
-        self.rows.load_state_dict(state["rows"])
+        self.done, self._open, self._place = int(state["done"]), None, state["rows"]
 
 
 def open_source(said: SourcePart | None, seed: Sequence[int]) -> Source:

@@ -1,7 +1,7 @@
 """One step of a training: rows are predicted once, the base is run in parts, weights move."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -128,44 +128,51 @@ class Stepper:
         processes, count = self.processes, len(prepared.forms)
         device, part = processes.device, processes.part(count)
         predicted = self._predicted(prepared.forms[part].to(device), prepared.language)
-        own_in, own_out = self.base.own(torch.tensor(self.base.special, device=device).long())
-
-        def table(rows: Tensor | None, own: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-            if rows is None:
-                return None, None
-            leaf = processes.gather(rows, count).requires_grad_()
-            behind = leaf.new_zeros(len(own_in)) if own is None else own
-            return leaf, torch.cat([leaf, behind])
-
-        leaf_in, inputs = table(predicted.inputs, own_in)
-        leaf_out, outputs = table(predicted.outputs, own_out)
-        with_bias = "bias" in self.base.names
-        leaf_bias, bias = table(predicted.bias if with_bias else None, None)
-        assert inputs is not None  # noqa: S101 - for the type checker; it is always predicted
+        outputs, bias = predicted.outputs, predicted.bias if "bias" in self.base.names else None
+        parts = [rows for rows in (predicted.inputs, outputs, bias) if rows is not None]
+        kept = prepared.own if prepared.copied else torch.full_like(prepared.own, -1)
+        kept = kept.to(device)
+        tables = [
+            self._table(rows, own, kept) for rows, own in zip(parts, self.base.tables, strict=True)
+        ]
+        named = dict(zip(self.base.names, tables, strict=True))
         sums = torch.zeros(2, device=device, dtype=torch.float64)
-        tables = inputs, outputs, bias
-        for loss, seen in self._losses(prepared, tables):
+        for loss, seen in self._losses(prepared, named):
             torch.autograd.backward(loss)
             sums += seen
         auxiliary = self._auxiliary(predicted, prepared, part)
-        pairs = [
-            (rows, processes.add(leaf.grad)[part])
-            for rows, leaf in (
-                (predicted.inputs, leaf_in),
-                (predicted.outputs, leaf_out),
-                (predicted.bias, leaf_bias),
-            )
-            if rows is not None and leaf is not None and leaf.grad is not None
-        ]
-        roots = [rows for rows, _ in pairs]
-        gradients: list[Tensor | None] = [gradient for _, gradient in pairs]
+        roots: list[Tensor] = []
+        gradients: list[Tensor | None] = []
+        for rows, leaf in zip(parts, tables, strict=True):
+            if leaf.grad is not None:
+                found = processes.add(leaf.grad)[:count]
+                found[kept >= 0] = 0.0
+                roots, gradients = [*roots, rows], [*gradients, found[part]]
         weight = self.recipe.loss.auxiliary
         if weight:
             roots, gradients = [*roots, weight * auxiliary], [*gradients, None]
         torch.autograd.backward(roots, gradients)
         text, chunks = processes.add(sums).tolist()
-        found = {"text": text, "auxiliary": float(processes.add(auxiliary.detach()))}
-        return found | ({"chunks": chunks} if prepared.chunked else {})
+        losses = {"text": text, "auxiliary": float(processes.add(auxiliary.detach()))}
+        return losses | ({"chunks": chunks} if prepared.chunked else {})
+
+    @torch.no_grad()
+    def _table(self, rows: Tensor, own: Tensor, kept: Tensor) -> Tensor:
+        """Put the parts of all processes together, and the base's own rows where they stay.
+
+        Args:
+            rows: (K', …) this process's part.
+            own: (V, …) the base's.
+            kept: (K,) the base's id of each token that keeps its row; -1 for the others.
+
+        Returns:
+            (K + special tokens, …), a leaf whose gradient is asked for.
+        """
+        made = self.processes.gather(rows, len(kept)).clone()
+        stays = kept >= 0
+        made[stays] = own[kept[stays]].to(made.dtype)
+        special = own[torch.tensor(self.base.special, device=own.device).long()]
+        return torch.cat([made, special.to(made.dtype)]).requires_grad_()
 
     def _auxiliary(self, predicted: Predicted, prepared: Prepared, part: slice) -> Tensor:
         """Distance to the base's rows, of this process's tokens that the base has too."""
@@ -176,7 +183,7 @@ class Stepper:
         return distances[there].sum() / max(int((prepared.own >= 0).sum()), 1)
 
     def _losses(
-        self, prepared: Prepared, tables: tuple[Tensor, Tensor | None, Tensor | None]
+        self, prepared: Prepared, tables: Mapping[str, Tensor]
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Run the base on this process's texts, some at a time.
 
@@ -193,7 +200,9 @@ class Stepper:
                 for t in (prepared.ids, prepared.targets, prepared.wanted, prepared.there)
             )
             with self.processes.autocast():
-                logits = self.base.logits(ids, *tables, there)
+                logits = self.base.logits(
+                    ids, tables["input"], tables.get("output"), tables.get("bias"), there
+                )
             nats = token_nats(logits, targets, wanted)
             text = share * nats.sum() / tokens
             loss, chunks = said.text * text, text.new_zeros(())
