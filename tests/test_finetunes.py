@@ -223,7 +223,7 @@ def test_only_what_was_trained_differs_from_the_plan(tied: Models, tmp_path: Pat
 def test_the_card_says_how_it_was_made(tied: Models) -> None:
     card = (tied.result.folder / "README.md").read_text()
     assert f"by the rows of `{tied.healed}`, which was made of `{tied.base}`" in card
-    assert "with 0.5 of what it has changed in the body (46 of 46 tensors" in card
+    assert "with 0.5 of what it has changed in the body (46 of 46 tensors)" in card
 
 
 def test_storage_in_another_type_is_no_training(tied: Models, tmp_path: Path) -> None:
