@@ -88,8 +88,7 @@ def _like(record: Mapping[str, Any]) -> str:
     if body.get("changed"):
         said += (
             f", and with {record['recipe']['strength']:g} of what it has changed in the body "
-            f"({body['changed']} of {body['compared']} tensors, by {body['relative']:.2%} of their "
-            "size)"
+            f"({body['changed']} of {body['compared']} tensors)"
         )
     return said
 
