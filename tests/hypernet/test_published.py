@@ -1,12 +1,16 @@
 """Checkpoints as they are published: opened, loaded and checked against a base; no code is run."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import msgpack
 import pytest
 import torch
+from hub_server import HubServer, Repo
 from safetensors.torch import save_file
 
 from tests.hypernet.made import LANGUAGES, for_base, settings, weights, write
@@ -238,3 +242,32 @@ def test_what_is_no_hypernetwork_is_refused() -> None:
         _ = open_published("tiny-llama").config
     with pytest.raises(NameUnknownError, match="'no such thing' is no alias"):
         open_published("no such thing")
+
+
+FROM_THE_HUB = """
+from tokswap.hypernet.published import open_published
+opened = open_published("org/net")
+opened.surface_forms
+print(opened.identity)
+network = opened.load()
+print(float(network.scaler.w.sum()))
+"""
+
+
+def test_of_the_hub_only_what_is_needed_is_fetched(tmp_path: Path, small) -> None:
+    """No weights in another format, and no code."""
+    net = checkpoint(tmp_path / "net", small("prepend")).load()
+    (tmp_path / "net" / "flax_model.msgpack").write_bytes(b"the same weights once more")
+    with HubServer({"org/net": Repo(tmp_path / "net")}) as hub:
+        environment = os.environ | hub.environment(tmp_path / "home")
+        ran = subprocess.run(
+            [sys.executable, "-c", FROM_THE_HUB],
+            env=environment, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stderr
+        identity, total = ran.stdout.split()
+        assert identity == "org/net@" + Repo(tmp_path).commit
+        assert float(total) == float(net.scaler.w.sum())
+        answers = [served for served in hub.served if served.size and served.status < 300]
+    fetched = {Path(served.name).name for served in answers if "." in served.name}
+    assert fetched == {"config.json", "tokenizer.json", "model.safetensors"}
