@@ -13,6 +13,7 @@ FUNCTIONS = {
     "check",
     "compare",
     "evaluate",
+    "extend",
     "hold_out",
     "inspect",
     "load_recipe",
