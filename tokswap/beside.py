@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tokswap.chat_marks import listed, spoiled
 from tokswap.checkpoint.chat_template import (
     DEFAULT,
     FILE,
@@ -60,15 +61,15 @@ def look_beside(pair: Pair, recipe: Recipe) -> Beside:
     lost = missing_marks(pair.base, _config(pair), pair.alignment)
     if lost and not recipe.text_only:
         raise CheckpointError(
-            f"{pair.base.name!r} takes in pictures, films or sound by {_list(lost)}, and "
+            f"{pair.base.name!r} takes in pictures, films or sound by {listed(lost)}, and "
             f"{pair.donor.name!r} has no such token; give a donor that has them all, or "
             "`--set text_only=true`, which keeps the model for text alone"
         )
     if lost:
-        notes.append(f"pictures, films and sound no longer work: there is no {_list(lost)}")
+        notes.append(f"pictures, films and sound no longer work: there is no {listed(lost)}")
     elif unnamed := unnamed_marks(pair.base, pair.donor):
         notes.append(
-            f"the donor's tokenizer_config.json names no {_list(unnamed)}, which the base's "
+            f"the donor's tokenizer_config.json names no {listed(unnamed)}, which the base's "
             "processor may ask for"
         )
     for name in processor_files(pair.base):
@@ -90,7 +91,7 @@ def _patch(pair: Pair, settings: dict[str, dict[str, Any] | None]) -> list[str]:
             continue
         said = _config(pair) if name == "config.json" else pair.base.read_json(name)
         settings[name], lost = patch_settings(said, pair.alignment)
-        if pair.layout.counts_from_pad and not _own(pair):
+        if pair.layout.counts_from_pad and not pair.alignment.own:
             # Of config.json the number is set, and told of, together with the sizes.
             lost = [line for line in lost if not line.startswith("pad_token_id ")]
             pad = _kept_pad(pair)
@@ -117,7 +118,7 @@ def _pad_by_eos(pair: Pair, old: Mapping[str, Any], new: Mapping[str, Any]) -> s
     keys: set[str] = set()
     ends = {"pad_token_id", "decoder_start_token_id"}
     ends -= {"pad_token_id"} if pair.layout.counts_from_pad else set()  # it stays
-    if eos is None or pair.layout.causal or _own(pair):
+    if eos is None or pair.layout.causal or pair.alignment.own:
         return keys
     for before, after in zip(levels(old), levels(new), strict=False):
         for key in ends:
@@ -156,7 +157,7 @@ def _with_ends(
         text = next((v for k in ("text_config",) if isinstance(v := config.get(k), dict)), {})
         keys = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
         found = {key: config.get(key, text.get(key)) for key in keys}
-        if pair.layout.counts_from_pad and not _own(pair):
+        if pair.layout.counts_from_pad and not pair.alignment.own:
             found["pad_token_id"] = _kept_pad(pair)
         said = {key: value for key, value in found.items() if value is not None}
         if add_ends(said, ends, eos) == said:
@@ -189,7 +190,7 @@ def _chat(pair: Pair, recipe: Recipe) -> tuple[Mapping[str, str], list[int], lis
         templates = of_base
     else:
         templates = read_template_file(whose)
-    if not templates or (_own(pair) and templates == of_base):
+    if not templates or (pair.alignment.own and templates == of_base):
         return templates, [], []
     vocabulary, tokens = pair.donor.vocabulary, named_tokens(pair.donor)
     turns = {name: read_turns(text, vocabulary, tokens) for name, text in templates.items()}
@@ -211,19 +212,16 @@ def _faults(
     """
     donor = pair.donor.vocabulary
     others = () if whose == "donor" else tuple(pair.base.vocabulary.special_ids)
-    main = turns.get(DEFAULT) or next(iter(turns.values()))
-    faults, notes = [], []
-    if main.fault:
-        faults.append(f"{called} cannot be used with the donor's tokenizer ({main.fault})")
-    cut = cut_marks("\n".join(turn.written for turn in turns.values()), donor, others)
-    if cut:
-        faults.append(f"{called} writes {_list(cut)}, which the donor's tokenizer cuts into pieces")
+    faults, cut = spoiled(called, turns, donor, others)
+    notes = []
     if faults and whose != "donor":
         way = "give a template with the donor's tokens" if whose != "base" else "use donor or none"
         raise RecipeError(f"chat_template: {'; '.join(faults)}; {way}")
     named = [m for m in cut_marks("\n".join(templates.values()), donor, others) if m not in cut]
     if named:
-        notes.append(f"{called} names {_list(named)}, which the donor's tokenizer cuts into pieces")
+        notes.append(
+            f"{called} names {listed(named)}, which the donor's tokenizer cuts into pieces"
+        )
     return faults + notes
 
 
@@ -247,7 +245,7 @@ def write_chat(folder: Path, pair: Pair, recipe: Recipe, beside: Beside) -> dict
     if recipe.chat_template == "donor" or beside.templates == read_templates(pair.donor.files):
         copy_folder(pair.donor.files, folder)
         # A processor's template would not come along: the processor's files are the base's.
-        same = _own(pair) and beside.templates == read_templates(pair.base.files)
+        same = pair.alignment.own and beside.templates == read_templates(pair.base.files)
         if beside.templates and not same and not _holds_chat(folder):
             place_templates(folder, beside.templates)
         return {}
@@ -283,15 +281,6 @@ def write_json(path: Path, said: dict[str, Any]) -> None:
 
 def _config(pair: Pair) -> dict[str, Any]:
     """Return the base's config, with the defaults of its class said: they are the old ones."""
-    config = pair.base.config
-    return config if _own(pair) else merged(config, pair.layout.unsaid)
-
-
-def _own(pair: Pair) -> bool:
-    """Tell whether the base gets its own tokenizer."""
-    return pair.base.vocabulary.sha256 == pair.donor.vocabulary.sha256
-
-
-def _list(names: list[str]) -> str:
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    return ", ".join(names[:4]) + more
+    config, alignment = pair.base.config, pair.alignment
+    same = alignment.own and alignment.rows == alignment.base_rows
+    return config if same else merged(config, pair.layout.unsaid)

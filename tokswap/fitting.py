@@ -59,15 +59,12 @@ def check_base(plan: Plan, base: Vocabulary, *, base_rows: int | None = None) ->
         CheckpointError: If a token is another, or one that the plan uses is missing or has no row;
             the message names the first.
     """
-    found = _difference(plan, "base", base)
-    used = used_rows(plan)
-    wrong = np.concatenate([found.changed, np.intersect1d(found.removed, used)])
-    if len(wrong):
+    if fault := base_fault(plan, base):
         raise CheckpointError(
-            f"the plan is for another vocabulary than that of {base.name!r}: "
-            + _differing(plan, "base", base, wrong)
-            + "; make a plan for this base with `tokswap transplant`"
+            f"the plan is for another vocabulary than that of {base.name!r}: {fault}; make a plan "
+            "for this base with `tokswap transplant`"
         )
+    found, used = _difference(plan, "base", base), used_rows(plan)
     if base_rows is not None and len(used) and used[-1] >= base_rows:
         raise CheckpointError(
             f"the plan uses rows up to id {used[-1]} of a base with {plan.base_rows:,} rows, and "
@@ -91,6 +88,17 @@ def check_base(plan: Plan, base: Vocabulary, *, base_rows: int | None = None) ->
             "used as the plan says"
         )
     return notes
+
+
+def base_fault(plan: Plan, base: Vocabulary) -> str | None:
+    """Tell which token of a base is another than the plan's, or missing though the plan uses it.
+
+    Raises:
+        CheckpointError: If the plan does not say which vocabulary it is for.
+    """
+    found = _difference(plan, "base", base)
+    wrong = np.concatenate([found.changed, np.intersect1d(found.removed, used_rows(plan))])
+    return _differing(plan, "base", base, wrong) if len(wrong) else None
 
 
 def fit(plan: Plan, base: Vocabulary, base_rows: int) -> Plan:

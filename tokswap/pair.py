@@ -125,6 +125,7 @@ def pair_of(
     *,
     with_donor: bool,
     rows: int | None = None,
+    grow_only: bool = False,
 ) -> Pair:
     """Align an opened base and donor.
 
@@ -134,6 +135,7 @@ def pair_of(
         recipe: What is asked for.
         with_donor: Whether the donor's weights will be read.
         rows: T, rows of the new tables; without it, as the recipe says.
+        grow_only: Whether they are to have no fewer rows than the base's.
 
     Raises:
         RecipeError: If the recipe names tokens or a chat template that are not there.
@@ -160,7 +162,7 @@ def pair_of(
             base.vocabulary,
             donor.vocabulary,
             base_rows=base_rows,
-            rows=rows or new_rows(donor, recipe.tokenizer),
+            rows=rows or new_rows(donor, recipe.tokenizer, base_rows if grow_only else 0),
             overrides=find_overrides(recipe, base.vocabulary, donor.vocabulary, base_rows),
             functions=recipe.tokenizer.known_functions,
         ),
@@ -177,7 +179,7 @@ def open_models(recipe: Recipe) -> tuple[Checkpoint, Checkpoint, KeptBos | None]
         RecipeError: If the base's beginning of text cannot be kept.
         TokswapError: If one of them cannot be had or is not supported.
     """
-    base, donor = Checkpoint.open(recipe.base_model), Checkpoint.open(recipe.donor)
+    base, donor = Checkpoint.open(recipe.base_model), Checkpoint.open(recipe.adopted)
     if recipe.tokenizer.bos == "donor":
         return base, donor, None
     donor, kept = with_kept_bos(base, donor)
@@ -197,7 +199,7 @@ def with_kept_bos(base: Checkpoint, donor: Checkpoint) -> tuple[Checkpoint, Kept
     return Checkpoint(EditedFiles(donor.files, kept.contents)), kept
 
 
-def new_rows(donor: Checkpoint, said: TokenizerPart | None = None) -> int:
+def new_rows(donor: Checkpoint, said: TokenizerPart | None = None, least: int = 0) -> int:
     """Return T, the rows of the new vocabulary.
 
     Without another word they are as many as the donor's, padding included, for a draft model and
@@ -206,9 +208,10 @@ def new_rows(donor: Checkpoint, said: TokenizerPart | None = None) -> int:
     Args:
         donor: The model or bare tokenizer to adopt.
         said: The size that a recipe asks for.
+        least: Rows that there are to be at least.
     """
     said = said or TokenizerPart()
-    rows = len(donor.vocabulary)
+    rows = max(len(donor.vocabulary), least)
     if said.size == "donor" and "config.json" in donor.files.names:
         rows = max(rows, donor.vocab_size or 0)
     multiple = said.pad_to_multiple_of or 1

@@ -44,11 +44,14 @@ def peak_memory(
 ) -> dict[str, int]:
     """Bytes at the peak of each stage, about; files that are read in place are not counted."""
     base = pair.base
-    costs = [method.cost(_sizes(pair)) for method in recipe.methods.values()]
-    found = {"plan": RUNTIME + 2 * plan + max(cost.memory for cost in costs)}
+    methods = () if recipe.like else recipe.methods.values()  # with it, nothing is solved
+    solving = max((method.cost(_sizes(pair)).memory for method in methods), default=WORK)
+    found = {"plan": RUNTIME + 2 * plan + solving}
     if plan_only:
         return found
     found["write"] = RUNTIME + plan + max(_writing(pair, tables), default=0)
+    if recipe.like:  # rows that were trained further are held, and some columns of the tables
+        found["write"] += WORK + max((table.bytes for table in tables), default=0)
     weights = weights_bytes(base) + sum(table.bytes - table.old_bytes for table in tables)
     if recipe.verify:
         found["verify"] = 2 * RUNTIME + weights

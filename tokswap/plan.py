@@ -10,7 +10,7 @@ same plan serves a fine-tune, a larger sibling or a quantised copy with the same
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,22 @@ class RolePlan:
             start += len(block)
         return made
 
+    def take(self, ids: Tensor) -> "RolePlan":
+        """Return the plan of some of the rows, (n,) distinct ids, in that order.
+
+        Raises:
+            ValueError: If there are no such rows.
+        """
+        weights = self.weights.take(ids)
+        place = torch.full((len(self.weights),), -1, dtype=torch.int64)
+        place[ids] = torch.arange(len(ids))
+        places = place[self.dense_ids]
+        held = (places >= 0).nonzero()[:, 0]
+        held = held[places[held].argsort()]
+        return replace(
+            self, weights=weights, dense_ids=places[held], dense_rows=self.dense_rows[held]
+        )
+
     def blocks(self, table: Tensor, rows_at_once: int = ROWS_AT_ONCE) -> Iterator[Tensor]:
         """Compute the new table block by block, as :meth:`apply` does, without holding it.
 
@@ -96,7 +112,10 @@ class RolePlan:
                 f"{table.shape[1]}; only sparse plans apply to models of another width"
             )
         wide = table[:, None] if bias else table
-        averages = self.averages.apply(wide)
+        # A few rows of a plan seldom use the averages, which are sums of the whole table.
+        uses = bool((self.weights.indices >= len(table)).any()) or (bias and len(self.dense_ids))
+        none = wide.new_zeros(len(self.averages), wide.shape[1])
+        averages = self.averages.apply(wide) if uses else none
         for start in range(0, len(self.weights), rows_at_once):
             stop = min(start + rows_at_once, len(self.weights))
             block = self.weights.between(start, stop).apply(wide, below=averages)

@@ -115,7 +115,7 @@ def make_plan(
 
     def plan_of(role: Role, filled: Filled) -> RolePlan:
         split = {} if tables.tied or role == "output" else alignment.input_source
-        return _role_plan(alignment, role, asked(role), filled, split)
+        return role_plan(alignment, role, asked(role), filled, split)
 
     if tables.tied:
         roles: dict[Role, RolePlan] = {"input": plan_of("input", fill("input"))}
@@ -154,13 +154,25 @@ Filled = SparseRows | WithAverages | Tensor | Answer | None
 """A method's answer; None where nothing was asked."""
 
 
-def _role_plan(
+def role_plan(
     alignment: Alignment,
     role: Role,
     asked: Sequence[int],
     filled: Filled,
     split: Mapping[int, int],
 ) -> RolePlan:
+    """Put the rows of one role together.
+
+    Args:
+        alignment: The new vocabulary against the base's.
+        role: The role.
+        asked: Ids of the tokens whose rows were filled.
+        filled: Their rows, as a method answers.
+        split: By donor id, the base row that is copied instead of the alignment's.
+
+    Raises:
+        MethodError: If the rows are not finite.
+    """
     rows = alignment.rows
     averages = SparseRows.mean_of(alignment.used_base_ids.tolist(), alignment.base_rows)
     answer = None if filled is None else Answer.of(filled, alignment.base_rows)

@@ -33,6 +33,17 @@ def note(message: str) -> None:
 
 
 @contextmanager
+def silenced() -> Iterator[None]:
+    """Show nothing meanwhile: of work in small pieces, the bar around it tells."""
+    before = _shown
+    show(False)
+    try:
+        yield
+    finally:
+        show(before)
+
+
+@contextmanager
 def bar(label: str, total: int, *, done: int = 0) -> Iterator[Callable[[int], None]]:
     """Show a bar with the time left over ``total`` units of work.
 

@@ -108,12 +108,23 @@ def settle(pair: Pair) -> Settled:
         base=base,
         base_config=pair.base.config,
         config=patch_settings(pair.base.config, pair.alignment)[0],
-        tokens=tokens_to_try(pair.donor.vocabulary),
+        tokens=tokens_to_try(pair),
     )
 
 
-def tokens_to_try(vocabulary: Vocabulary) -> list[str]:
-    """List the tokens that a class may treat otherwise than tokenizer.json: special and added."""
+def tokens_to_try(pair: Pair) -> list[str]:
+    """List the tokens that a class may treat otherwise than tokenizer.json: special and added.
+
+    Of a base that keeps its own tokenizer and gets more tokens, those too.
+    """
+    vocabulary, alignment = pair.donor.vocabulary, pair.alignment
+    new = alignment.missing.tolist() if alignment.own else []
+    spelt = (vocabulary.spelling[number] or b"" for number in new)
+    texts = [data.decode(errors="ignore") for data in spelt]
+    return [*_special_and_added(vocabulary), *filter(None, texts)]
+
+
+def _special_and_added(vocabulary: Vocabulary) -> list[str]:
     added = (token["content"] for token in vocabulary.specification.get("added_tokens") or [])
     special = (vocabulary.strings[number] for number in sorted(vocabulary.special))
     return list(dict.fromkeys([*special, *added]))

@@ -95,7 +95,7 @@ def verify(
         "model_class": pair.layout.model_class,
         "same_dtype": same_dtype,
         "loader": tokenizer.loader if tokenizer else "auto",
-        "tokens": tokens_to_try(pair.donor.vocabulary),
+        "tokens": tokens_to_try(pair),
         "copied": [[number, int(old)] for number, old in enumerate(source) if old >= 0],
         "rows": pair.alignment.rows,
     }

@@ -40,10 +40,10 @@ def chunked(tensor: Tensor, size: int) -> dict[str, Any]:
 def as_flax(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """Turn torch's weights into Flax's tree: other names, matrices the other way round."""
     tree: dict[str, Any] = {}
-    for name, tensor in tensors.items():
+    for name, ours in tensors.items():
         if name == WORDS:
             continue
-        *parts, leaf = name.split(".")
+        tensor, (*parts, leaf) = ours, name.split(".")
         if name == "lang_embeddings.weight":
             parts = ["model", "embeddings", "lang_embedding"]
         projections = ("input_projection", "output_projection", "output_projection_out")

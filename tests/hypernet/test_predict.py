@@ -51,6 +51,17 @@ def test_any_batch_gives_the_same_rows(kind: str, language: int | None, batch: i
             assert not ours.requires_grad
 
 
+@pytest.mark.parametrize("kind", ["tied", "untied"])
+def test_a_base_may_have_rows_for_fewer_ids(kind: str) -> None:
+    made = network(kind)
+    some = tables(2 if kind == "untied" else 1)
+    asked = forms().clamp(max=ROWS - 10)
+    whole, short = (
+        predict(Predictor(made, [t[:n] for t in some]), asked) for n in (ROWS, ROWS - 5)
+    )
+    assert torch.equal(whole.inputs, short.inputs)
+
+
 def test_no_tokens() -> None:
     found = predict(Predictor(network(), tables()), forms(0))
     assert found.inputs.shape == (0, WIDTH)

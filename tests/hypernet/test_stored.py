@@ -115,7 +115,7 @@ def saved(tmp_path: Path, small) -> Path:
     network = Hypernet(read_config(settings(rows=400), "made"))
     base_config = {
         "hidden_size": 12, "dtype": "bfloat16", "model_type": "llama", "pad_token_id": None,
-        "quantization_config": {"bits": 4}, "rope_theta": 1e4, "architectures": ["LlamaForCausalLM"],
+        "quantization_config": {"bits": 4}, "rope_theta": 1e4, "architectures": ["Llama"],
     }  # fmt: skip
     save(
         tmp_path,
@@ -168,4 +168,4 @@ def test_transformers_reads_the_tokenizer(saved: Path, small) -> None:
     loaded = PreTrainedTokenizerFast.from_pretrained(saved)
     text = "The quick brown fox"
     assert loaded(text).input_ids == small("split").backend.encode(text).ids
-    assert loaded.eos_token == "<|endoftext|>"
+    assert loaded.special_tokens_map == {"eos_token": "<|endoftext|>"}

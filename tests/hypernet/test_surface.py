@@ -71,7 +71,7 @@ def test_no_tokens(small) -> None:
 
 def test_a_tokenizer_of_another_alphabet_is_refused(small) -> None:
     vocabulary = small("prepend")
-    with pytest.raises(CheckpointError, match="prepend: .*byte-level, and this one is sentence"):
+    with pytest.raises(CheckpointError, match=r"prepend: .*byte-level, and this one is sentence"):
         SurfaceForms(vocabulary, config(vocabulary))
 
 

@@ -1,4 +1,4 @@
-"""A network's rows in a plan: those that transformers' encoder gives, for the tokens' own pieces."""
+"""A network's rows in a plan: those that transformers' encoder gives for the tokens' pieces."""
 
 import json
 from collections.abc import Callable
@@ -13,11 +13,13 @@ from torch import Tensor
 from tests.hypernet.made import for_base, reference, weights
 from tests.methods.conftest import random_table
 from tokswap import progress
+from tokswap.checkpoint.source import Checkpoint
 from tokswap.errors import MethodError
-from tokswap.hypernet.published import Published
+from tokswap.hypernet.published import Published, open_published
 from tokswap.methods import METHODS, ROLES, Method, Problem, Role, Sizes
 from tokswap.methods.by_kind import ByKind
 from tokswap.methods.hypernet import Hypernet
+from tokswap.pipeline import transplant
 from tokswap.plan import Plan
 from tokswap.planning import Tables, make_plan
 from tokswap.vocabulary.align import Alignment, Kind
@@ -211,7 +213,9 @@ def problem(ask, alignment: Alignment, **other) -> Problem:
 def test_says_what_is_lacking(ask, alignment: Alignment, net: Net) -> None:
     with pytest.raises(MethodError, match=r"give its folder .*: --set method.checkpoint=…"):
         Hypernet().check(Sizes(alignment, WIDTH, 0))
-    with pytest.raises(MethodError, match="rows of width 24, and those of 'tiny-llama' have .* 32"):
+    with pytest.raises(
+        MethodError, match=r"rows of width 24, and those of 'tiny-llama' have .* 32"
+    ):
         Hypernet(checkpoint=str(net())).check(Sizes(alignment, 32, 0))
     with pytest.raises(MethodError, match="one table for both roles"):
         Hypernet(checkpoint=str(net())).fill(problem(ask, alignment, tied=True))
@@ -223,7 +227,7 @@ def test_says_what_is_lacking(ask, alignment: Alignment, net: Net) -> None:
 
 def test_rows_that_are_not_finite_are_told(ask, alignment: Alignment, net: Net) -> None:
     huge = random_table(alignment.base_rows, WIDTH, 1) * 1e30
-    with pytest.raises(MethodError, match="not finite in float16; set method.dtype=float32"):
+    with pytest.raises(MethodError, match=r"not finite in float16; set method\.dtype=float32"):
         Hypernet(checkpoint=str(net()), dtype="float16").fill(
             problem(ask, alignment, base_table=lambda: huge)
         )
@@ -246,3 +250,33 @@ def test_a_kind_of_tokens_may_be_predicted(alignment: Alignment, net: Net) -> No
     assert 0 < len(held) < len(alignment.missing)
     theirs = wanted(net(), alignment, given, held[:20].tolist())["bias"]
     torch.testing.assert_close(bias[:20], theirs, rtol=0, atol=1e-5)
+
+
+def test_a_transplant_writes_what_was_predicted(tmp_path: Path) -> None:
+    """Rows of shared tokens too; so only special ones are to be found in the base."""
+    base = Checkpoint.open("tiny-llama")
+    folder = for_base(tmp_path / "net", base.vocabulary, 128, "tied")
+    made = transplant(
+        base_model="tiny-llama",
+        donor="tiny-mistral",
+        method="hypernet",
+        parameters={"checkpoint": str(folder), "shared": "predict"},
+        out=str(tmp_path / "out"),
+        eval=False,
+        device="cpu",
+    )
+    assert made.record["verified"]["copied_rows"] == made.record["counts"]["special"] == 2
+    said = {str(folder): open_published(str(folder)).identity}
+    assert made.record["sources"] == made.plan.about["sources"] == said
+    written = Checkpoint.open(str(tmp_path / "out")).load("model.embed_tokens.weight")
+    plan = made.plan.roles["input"]
+    assert len(plan.dense_ids) == made.record["counts"]["shared"] + made.record["counts"]["missing"]
+    assert torch.equal(written[plan.dense_ids], plan.dense_rows.to(written.dtype))
+
+
+def test_a_saved_plan_needs_no_network(alignment: Alignment, net: Net) -> None:
+    sizes = Sizes(alignment, WIDTH, 0)
+    there, gone = (Hypernet(checkpoint=folder).cost(sizes) for folder in (str(net()), "gone/net"))
+    assert there.dense
+    assert there.memory > 0
+    assert gone.dense

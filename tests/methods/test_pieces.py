@@ -1,6 +1,7 @@
 """The weights of the pieces, written out."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -59,7 +60,11 @@ def test_bytes_that_the_base_cannot_write_are_left_out(ask: Ask, tiny: Alignment
     assert weights(ask, tiny, Pieces(), BAD) == pytest.approx({B: 1 / 2, A: 1 / 2})
 
 
-ASYMMETRIC = [Pieces(strategy="asymmetric"), METHODS["transplant-vocab"]()]
+ASYMMETRIC = [
+    Pieces(strategy="asymmetric"),
+    Pieces(strategy="suited"),
+    METHODS["transplant-vocab"](),
+]
 
 
 @pytest.mark.parametrize("method", ASYMMETRIC)
@@ -69,6 +74,12 @@ def test_asymmetric_is_the_last_piece_as_input_and_mostly_the_first_as_output(
     assert method.differs_by_role
     assert weights(ask, tiny, method, CAB) == {AB: 1.0}
     assert weights(ask, tiny, method, CAB, "output") == pytest.approx({C: 2 / 3, AB: 1 / 3})
+
+
+def test_suited_is_the_mean_where_one_table_serves_both_roles(ask: Ask, tiny: Alignment) -> None:
+    problem = replace(ask([CAB, ABCAB], given=tiny), tied=True)
+    made = [dict(Pieces(strategy=name).fill(problem).row(0)) for name in ("suited", "mean")]
+    assert made[0] == made[1] == pytest.approx({C: 1 / 2, AB: 1 / 2})
 
 
 def test_transplant_vocab_decays_as_said(ask: Ask, tiny: Alignment) -> None:

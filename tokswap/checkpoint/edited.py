@@ -13,20 +13,24 @@ from tokswap.names import Location
 
 
 class EditedFiles:
-    """A model's files with some of them replaced, for as long as the object lives.
+    """A model's files with some of them replaced or left out, for as long as the object lives.
 
     What reads files by name sees the edited ones and needs to know nothing of it.
     """
 
-    def __init__(self, files: Files, contents: Mapping[str, str]) -> None:
+    def __init__(
+        self, files: Files, contents: Mapping[str, str], without: Collection[str] = ()
+    ) -> None:
         """Write the edited files into a folder of their own, which goes with this object.
 
         Args:
             files: The files as they are.
             contents: The text of each edited file by file name; one that lies in a folder below
                 has the folder's name before it.
+            without: Names of files that are not to be seen.
         """
         self._files, self._contents = files, frozenset(contents)
+        self._without = frozenset(without)
         self._folder = Path(tempfile.mkdtemp(prefix="tokswap-"))
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         for name, text in contents.items():
@@ -42,7 +46,8 @@ class EditedFiles:
     @property
     def names(self) -> frozenset[str]:
         """See :attr:`Files.names`."""
-        return self._files.names | {name for name in self._contents if "/" not in name}
+        edited = {name for name in self._contents if "/" not in name}
+        return (self._files.names - self._without) | edited
 
     @property
     def revision(self) -> str | None:

@@ -54,6 +54,30 @@ TOKENIZER_PATTERN = re.compile(
 """Names of such files that carry a version or a model's name."""
 
 
+OTHERS = frozenset(
+    {
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "chat_template.jinja",
+        "chat_template.json",
+        "entity_vocab.json",
+        "word_shape.json",
+        "word_pronunciation.json",
+        "byte_maps.json",
+        "emoji.json",
+        "normalizer.json",
+    }
+)
+"""Files of a tokenizer that do not hold the vocabulary of tokenizer.json in a form of their own."""
+
+
+def repeats_vocabulary(name: str) -> bool:
+    """Tell whether a file says what tokenizer.json says in another form, as vocab.json does."""
+    return is_tokenizer_file(name) and name not in OTHERS
+
+
 def is_tokenizer_file(name: str) -> bool:
     """Tell whether a file is part of a tokenizer, by its name."""
     return name in TOKENIZER_FILES or TOKENIZER_PATTERN.fullmatch(name) is not None

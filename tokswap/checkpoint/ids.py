@@ -11,7 +11,7 @@ class TokenIds:
 
     def __init__(self, alignment: Alignment) -> None:
         self.alignment = alignment
-        self.same = alignment.base.sha256 == alignment.donor.sha256
+        self.same = alignment.own
         self._new: dict[int, int] = {}
         for number, sources in alignment.overrides.items():
             if len(sources) == 1:

@@ -25,7 +25,7 @@ def patch_processor(settings: Mapping[str, Any], alignment: Alignment) -> dict[s
         settings: The parsed file.
         alignment: The new vocabulary against the base's.
     """
-    if alignment.base.sha256 == alignment.donor.sha256:
+    if alignment.own:
         return dict(settings)
     patched, _ = patch_settings(settings, alignment)
     patched.pop("chat_template", None)  # it would come before the one that was asked for
@@ -43,7 +43,7 @@ def missing_marks(base: Checkpoint, config: Mapping[str, Any], alignment: Alignm
     Returns:
         Each token with the setting that names it; empty for a model of text.
     """
-    if alignment.base.sha256 == alignment.donor.sha256:
+    if alignment.own:
         return []
     strings = alignment.base.strings
     found = {

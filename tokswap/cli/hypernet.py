@@ -53,16 +53,51 @@ def train_command(
     """
     show.start(quiet=quiet)
     from tokswap.hypernet.training.recipe import load_train_recipe
-    from tokswap.hypernet.training.train import train
+    from tokswap.hypernet.training.train import train_hypernet
 
     recipe = load_train_recipe(config, settings or [], out=out)
-    trained = train(recipe, resume=resume, overwrite=overwrite)
+    trained = train_hypernet(recipe, resume=resume, overwrite=overwrite)
     if ranks.number():
         return
     if json_output:
         show.print_json(trained.to_dict())
     else:
         _print(trained, recipe.base_model)
+
+
+@hypernet_app.command("info")
+def info_command(
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="A folder, or an id on the Hub.")
+    ],
+    json_output: Json = False,
+) -> None:
+    """Tell what a hypernetwork is and which base it is for; no weight is loaded.
+
+    Example: tokswap hypernet info benjamin/zett-hypernetwork-xlm-roberta-base
+    """
+    from tokswap.hypernet.published import open_published
+
+    said = open_published(checkpoint).to_dict()
+    if json_output:
+        show.print_json(said)
+        return
+    tables = "one table for both roles" if said["tied"] else "an embedding and a head"
+    languages = said["languages"]
+    if isinstance(languages, list):
+        languages = ", ".join(languages) or "it is told none"
+    lines = {
+        "base": said["base"] or "not named",
+        "rows": f"of width {said['width']:,}, {tables}",
+        "reads": f"{said['base_rows']:,} rows of the base, {said['own_rows']:,} of its own; "
+        f"{said['pieces']} pieces of a token",
+        "bias": "predicted" if said["predicts_bias"] else "not predicted",
+        "languages": languages,
+        "size": f"{said['parameters']:,} parameters in {', '.join(said['weights'])}",
+        "identity": said["identity"],
+    }
+    for name, line in lines.items():
+        typer.echo(f"{name + ':':<11}{line}")
 
 
 def _print(trained: "Trained", base: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from tokswap.errors import MethodError
 from tokswap.hypernet.config import HypernetConfig
@@ -25,7 +26,7 @@ class Predictor:
 
     Args:
         network: The network; it stays as it is.
-        tables: The base's table, (≥ V, d); of an untied base the embedding's and the head's.
+        tables: The base's table, (S, d); of an untied base the embedding's and the head's.
         language: Index of the language, where the network is told one.
         dtype: What to compute in.
         device: Where to.
@@ -60,9 +61,12 @@ class Predictor:
                 )
         self.pad = config.pad_token_id
         self._network = _converted(network, dtype, device)
-        rows = [table[: config.original_vocab_size] for table in tables]
+        count = config.original_vocab_size
         # One table needs no copy; of two, the pieces' rows are read side by side.
-        self._source = (rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)).to(device)
+        source = tables[0] if len(tables) == 1 else torch.cat([t[:count] for t in tables], dim=1)
+        # Added tokens may have no row in the base (Gemma 3); they are no pieces.
+        lacking = max(count - len(source), 0)
+        self._source = functional.pad(source[:count], (0, 0, 0, lacking)).to(device)
         self._language = language
         self._device = device
 

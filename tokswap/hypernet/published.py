@@ -115,6 +115,30 @@ class Published:
             digest.update(f"{name}\0{_digest(*_stamp(files.path(name)))}\n".encode())
         return f"sha256:{digest.hexdigest()}"
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form: what it is and what it is for; no weight is loaded.
+
+        Raises:
+            TokswapError: If it is no hypernetwork, or its files do not fit together.
+        """
+        config = self.config
+        self.surface_forms  # noqa: B018 - whether the tokenizer is the network's
+        return {
+            "name": self.name,
+            "base": self.base,
+            "width": config.n_embd,
+            "tied": not config.separate_out_embeddings,
+            "base_rows": config.original_vocab_size,
+            "own_rows": config.hn_n_extra_tokens,
+            "pieces": config.hn_surface_maxlen,
+            "languages": config.langs or config.languages if config.languages else [],
+            "predicts_bias": config.hn_predict_bias,
+            "parameters": self.parameters,
+            "weights": self.weights,
+            "identity": self.identity,
+            "tokswap": dict(self.about),
+        }
+
     def load(self) -> Hypernet:
         """Load the network on the CPU in float32, for prediction.
 
@@ -196,7 +220,7 @@ class Published:
                 f"{base.name!r} has {has}, and {self.name} was made for a base with {wants}"
                 f"{made_for}; give a hypernetwork for this base"
             )
-        if config.original_vocab_size > rows:
+        if config.original_vocab_size > max(rows, len(base)):
             raise MethodError(
                 f"{self.name} reads {config.original_vocab_size:,} rows of its base{made_for}, and "
                 f"{base.name!r} has {rows:,}; give a hypernetwork for this base"

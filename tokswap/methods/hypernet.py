@@ -79,9 +79,7 @@ class Hypernet(Method):
         return True
 
     def cost(self, sizes: Sizes) -> Cost:
-        """See :meth:`Method.cost`; a network that is not there any more, as beside a saved plan,
-        takes nothing.
-        """
+        """See :meth:`Method.cost`; a network that a saved plan has outlived takes nothing."""
         import torch
 
         from tokswap.hypernet.predict import MOST, bytes_needed

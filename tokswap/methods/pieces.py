@@ -24,22 +24,24 @@ class Pieces(Method):
     ``last`` suits the input role, where the model has read the token to its end. ``decayed``
     weighs the first piece most and each later one by ``decay`` less. ``asymmetric`` is ``last`` as
     input and ``decayed`` as output; a base with one table for both roles has it filled as input.
+    ``suited`` is ``asymmetric`` too, but ``mean`` where one table serves both roles: there the last
+    piece alone would be predicted instead of the token.
     """
 
     summary: ClassVar[str] = "rows of the token's pieces under the base's tokenizer, combined"
     paper: ClassVar[str] = "FVT (Gee et al., EMNLP 2022 industry, 41); ReTok (arXiv 2410.04335)"
 
-    strategy: Literal["mean", "first", "last", "decayed", "asymmetric"] = Field(
+    strategy: Literal["mean", "first", "last", "decayed", "asymmetric", "suited"] = Field(
         default="mean",
         description="how the pieces are weighted; `asymmetric` is `last` as input and `decayed` "
-        "as output",
+        "as output; `suited` too, but `mean` for a base with one table",
     )
     decay: Decay = 0.5
 
     @property
     def differs_by_role(self) -> bool:
         """See :attr:`Method.differs_by_role`."""
-        return self.strategy == "asymmetric"
+        return self.strategy in {"asymmetric", "suited"}
 
     def cost(self, sizes: Sizes) -> Cost:
         """See :meth:`Method.cost`."""
@@ -53,6 +55,8 @@ class Pieces(Method):
         pieces = problem.alignment.pieces
         rows = [pieces[number] or [problem.mean_column] for number in problem.ids]
         strategy = self.strategy
+        if strategy == "suited":
+            strategy = "mean" if problem.tied else "asymmetric"
         if strategy == "asymmetric":
             strategy = "last" if problem.role == "input" else "decayed"
         weights = [self._weights(strategy, len(row)) for row in rows]

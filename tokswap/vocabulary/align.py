@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokswap.vocabulary.functions import FUNCTIONS, match_function
+from tokswap.vocabulary.identity import goes_on
 from tokswap.vocabulary.pieces import cut
 from tokswap.vocabulary.special import match_special, openers
 from tokswap.vocabulary.tokens import Vocabulary
@@ -62,6 +63,11 @@ class Alignment:
     def rows(self) -> int:
         """T, rows of the new vocabulary."""
         return len(self.kind)
+
+    @cached_property
+    def own(self) -> bool:
+        """Whether the base gets its own tokenizer, as it is or with more tokens behind."""
+        return goes_on(self.base, self.donor)
 
     def ids(self, *kinds: Kind) -> Ids:
         """Ids of the new rows of these kinds, in ascending order."""
@@ -122,8 +128,8 @@ def align(
 
     Ordinary tokens are matched by their bytes, special tokens by role, then by string, then by
     what they are for; what the user overrides has the last word. Ids without a token take no base
-    row but where both have the same tokens: a base transplanted onto its own tokenizer is the same
-    model.
+    row but where the donor's tokens are the base's, or those with more behind: a base transplanted
+    onto its own tokenizer is the same model.
 
     Args:
         base: The base's vocabulary.
@@ -152,6 +158,7 @@ def align(
             kind[number] = Kind.SHARED if shared else Kind.MISSING
             source[number] = found if shared else -1
 
+    own = goes_on(base, donor)
     base_roles = roles_with_rows(base, base_rows)
     added = {string: n for string, n in base.added_ids.items() if n < base_rows}
     matches = match_special(
@@ -159,7 +166,7 @@ def align(
         {number: donor.strings[number] for number in sorted(donor.special)},
         base_roles,
         {string: n for string, n in base.special_ids.items() if n < base_rows},
-        strings_first=base.sha256 == donor.sha256,
+        strings_first=own,
         functions=functions,
         base_added=added,
     )
@@ -175,7 +182,7 @@ def align(
         source[number] = -1 if found_special is None else found_special
         reasons[number] = reason
 
-    input_source = {} if base.sha256 == donor.sha256 else openers(donor.roles, base_roles)
+    input_source = {} if own else openers(donor.roles, base_roles)
     for number, begin in input_source.items():
         reasons[number] += f"; as input of an untied base {base.strings[begin]}"
     for number in overrides:
@@ -184,10 +191,10 @@ def align(
         if number in reasons:
             reasons[number] = "override"
 
-    if base.spelling == donor.spelling:
+    if own or base.spelling == donor.spelling:
         unused = np.flatnonzero(kind == Kind.UNUSED)
-        own = unused[unused < base_rows]
-        source[own] = own
+        unused = unused[unused < base_rows]
+        source[unused] = unused
     return Alignment(base, donor, base_rows, kind, source, reasons, overrides, input_source)
 
 

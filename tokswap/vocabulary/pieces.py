@@ -16,18 +16,22 @@ MARK = "▁"
 """SentencePiece's mark for the space, which its tokenizers cannot tell from the character."""
 
 
-def cut(vocabulary: Vocabulary, data: Sequence[bytes]) -> list[list[int]]:
+def cut(
+    vocabulary: Vocabulary, data: Sequence[bytes], *, tokenizer: Tokenizer | None = None
+) -> list[list[int]]:
     """Cut each byte string into tokens of a vocabulary.
 
     Args:
         vocabulary: Whose tokens to use.
         data: Byte strings, whole UTF-8 or not.
+        tokenizer: Its :func:`bare_tokenizer`, where that is used more than once: to build it takes
+            a second for 128,000 tokens.
 
     Returns:
         Token ids for each string. Bytes that the vocabulary cannot write are left out, so a list
         may be empty.
     """
-    tokenizer = _bare(vocabulary)
+    tokenizer = tokenizer or bare_tokenizer(vocabulary)
     if vocabulary.alphabet == "byte-level":
         found = _cut_byte_level(tokenizer, data)
     elif vocabulary.alphabet == "wordpiece":
@@ -38,7 +42,7 @@ def cut(vocabulary: Vocabulary, data: Sequence[bytes]) -> list[list[int]]:
     return [[number for number in ids if number not in unwanted] for ids in found]
 
 
-def _bare(vocabulary: Vocabulary) -> Tokenizer:
+def bare_tokenizer(vocabulary: Vocabulary) -> Tokenizer:
     """Build the tokenizer without special tokens, normalisation and the dummy space."""
     specification = dict(vocabulary.specification)
     keep_all = vocabulary.alphabet == "wordpiece"  # without its case folding, all is unknown
@@ -51,7 +55,7 @@ def _bare(vocabulary: Vocabulary) -> Tokenizer:
         "truncation": None,
         "padding": None,
         "normalizer": {"type": "Sequence", "normalizers": normalizers} if normalizers else None,
-        "pre_tokenizer": _without_prefix(specification.get("pre_tokenizer")),
+        "pre_tokenizer": without_prefix(specification.get("pre_tokenizer")),
     }
     return build_tokenizer(specification, vocabulary.name)
 
@@ -60,7 +64,8 @@ def _marks_space(step: Mapping[str, Any]) -> bool:
     return bool(step["type"] == "Replace" and step["pattern"].get("String") == " ")
 
 
-def _without_prefix(part: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def without_prefix(part: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Change a pre-tokenizer of tokenizer.json so that it puts no dummy space before a text."""
     if part is None:
         return None
     changes: dict[str, dict[str, Any]] = {
@@ -72,7 +77,7 @@ def _without_prefix(part: Mapping[str, Any] | None) -> dict[str, Any] | None:
         if "Metaspace" in {item["type"] for item in inner}:
             # What splits at spaces throws them away, and counts on the dummy space for the mark.
             inner = [item for item in inner if item["type"] != "WhitespaceSplit"]
-        return {**part, "pretokenizers": [_without_prefix(item) for item in inner]}
+        return {**part, "pretokenizers": [without_prefix(item) for item in inner]}
     return {**part, **changes.get(part["type"], {})}
 
 

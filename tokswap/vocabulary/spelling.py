@@ -76,8 +76,7 @@ def spelling_of(specification: Mapping[str, Any]) -> tuple[str, Spell]:
     Raises:
         VocabularyError: If tokens are marked in a way that this program does not know.
     """
-    decoders = steps(specification.get("decoder"))
-    marks = decoders or steps(specification.get("pre_tokenizer"))
+    marks = _marking_steps(specification)
     kinds = [step["type"] for step in marks]
     if specification["model"].get("end_of_word_suffix") or "BPEDecoder" in kinds:
         raise VocabularyError(
@@ -87,17 +86,56 @@ def spelling_of(specification: Mapping[str, Any]) -> tuple[str, Spell]:
     if "ByteLevel" in kinds:
         return "byte-level", from_byte_level
     if specification["model"].get("type") == "WordPiece":
-        prefix = specification["model"].get("continuing_subword_prefix") or "##"
+        prefix = continuing_prefix(specification)
         return "wordpiece", lambda token: _from_wordpiece(token, prefix)
-    replacements = [
-        (step["pattern"]["String"], step["content"])
-        for step in decoders
-        if step["type"] == "Replace" and "String" in step["pattern"]
-    ]
-    replacements += [(step["replacement"], " ") for step in marks if step["type"] == "Metaspace"]
+    replacements = _replacements(specification)
     fallback = "ByteFallback" in kinds or bool(specification["model"].get("byte_fallback"))
     name = "sentencepiece" if replacements or fallback else "text"
     return name, lambda token: _from_marked(token, replacements, fallback)
+
+
+def _marking_steps(specification: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return steps(specification.get("decoder")) or steps(specification.get("pre_tokenizer"))
+
+
+def _replacements(specification: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """List the marks that stand for text in tokens, each with what it stands for."""
+    found = [
+        (step["pattern"]["String"], step["content"])
+        for step in steps(specification.get("decoder"))
+        if step["type"] == "Replace" and "String" in step["pattern"]
+    ]
+    marks = _marking_steps(specification)
+    return found + [(step["replacement"], " ") for step in marks if step["type"] == "Metaspace"]
+
+
+def continuing_prefix(specification: Mapping[str, Any]) -> str:
+    """Return how a WordPiece token begins that continues a word."""
+    return str(specification["model"].get("continuing_subword_prefix") or "##")
+
+
+def write_token(specification: Mapping[str, Any], text: str) -> str:
+    """Write text as a token of the model, as the other tokens of a tokenizer.json are written.
+
+    Args:
+        specification: The parsed tokenizer.json.
+        text: The token's text; in WordPiece, a space before it makes it the start of a word.
+
+    Returns:
+        The token, which :func:`spelling_of` reads as the text where that can be written at all.
+
+    Raises:
+        VocabularyError: If tokens are marked in a way that this program does not know.
+    """
+    alphabet, _ = spelling_of(specification)
+    if alphabet == "byte-level":
+        return to_byte_level(text.encode())
+    if alphabet == "wordpiece":
+        starts = text.startswith(" ") and len(text) > 1
+        isolated = len(text) == 1 and is_isolated(text)
+        return text[1:] if starts else text if isolated else continuing_prefix(specification) + text
+    mark = next((mark for mark, stands in _replacements(specification) if stands == " "), " ")
+    return text.replace(" ", mark)
 
 
 def _from_marked(token: str, replacements: list[tuple[str, str]], fallback: bool) -> bytes:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from tokswap.hypernet.training.recipe import make_train_recipe
-from tokswap.hypernet.training.train import train
+from tokswap.hypernet.training.train import train_hypernet
 
 for path in sys.argv[1:]:
-    train(make_train_recipe(json.loads(Path(path).read_text(encoding="utf-8"))))
+    train_hypernet(make_train_recipe(json.loads(Path(path).read_text(encoding="utf-8"))))

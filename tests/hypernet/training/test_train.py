@@ -18,7 +18,7 @@ import yaml
 from tokswap.errors import OutputError, TrainingError
 from tokswap.evaluation.measure import SAMPLE
 from tokswap.hypernet.training.recipe import TrainRecipe, make_train_recipe
-from tokswap.hypernet.training.train import train
+from tokswap.hypernet.training.train import train_hypernet as train
 from tokswap.pipeline import transplant
 
 HERE = Path(__file__).parent

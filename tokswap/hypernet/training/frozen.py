@@ -276,7 +276,7 @@ def _refuse_others(
     Raises:
         CheckpointError: If there is one.
     """
-    tensors = dict(model.named_parameters(remove_duplicate=False))
+    tensors: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
     tensors |= dict(model.named_buffers(remove_duplicate=False))
     known = {id(tensors[name]) for name in tables.values()}
     module_names = read_skeleton(checkpoint).module_names

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tokswap.errors import OutputError, TrainingError
+from tokswap.errors import OutputError, RecipeError, TrainingError
 from tokswap.evaluation.measure import pick_device
 from tokswap.hypernet.stored import save
 from tokswap.hypernet.training.ahead import Ahead
@@ -22,7 +22,7 @@ from tokswap.hypernet.training.kept import STATES, State, keep, last_state, plai
 from tokswap.hypernet.training.optimizer import make_optimizer, numbers_of, restore_numbers
 from tokswap.hypernet.training.prepared import Identity, Prepared, Preparer
 from tokswap.hypernet.training.processes import NOT_THERE, Processes, shard_both
-from tokswap.hypernet.training.recipe import TrainRecipe
+from tokswap.hypernet.training.recipe import TrainRecipe, make_train_recipe
 from tokswap.hypernet.training.setup import Begun, begin
 from tokswap.hypernet.training.source_text import open_source
 from tokswap.hypernet.training.step import Stepper, Taken
@@ -64,22 +64,35 @@ class Trained:
         }
 
 
-def train(recipe: TrainRecipe, *, resume: bool = False, overwrite: bool = False) -> Trained:
+def train_hypernet(
+    recipe: TrainRecipe | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    **settings: Any,
+) -> Trained:
     """Train a hypernetwork for a base.
 
     Args:
-        recipe: What to train, on what, and how long.
+        recipe: What to train, on what, and how long; or its fields as keywords:
+            ``train_hypernet(base_model="tiny-llama", out="out/net", steps=500, ...)``.
         resume: Go on from the last state that was kept in the recipe's folder.
         overwrite: Begin anew where an earlier training lies.
+        **settings: Fields of :class:`~tokswap.hypernet.training.recipe.TrainRecipe`, where no
+            recipe is given.
 
     Returns:
         What came of it. Of several processes each returns the same figures; the first one writes.
 
     Raises:
+        RecipeError: If the recipe is not valid.
         OutputError: If something lies in the folder already.
         TrainingError: If a loss is not finite, or the training cannot be resumed.
         TokswapError: If the base or a text cannot be had.
     """
+    if recipe is not None and settings:
+        raise RecipeError(f"both a recipe and {', '.join(settings)} were given; give one of them")
+    recipe = recipe or make_train_recipe(settings)
     if lacking := [p for p in ("accelerate", "regex", "tensorboardX") if find_spec(p) is None]:
         raise TrainingError(NOT_THERE.format(package=lacking[0]))
     out = Path(recipe.out).expanduser()
