@@ -1,4 +1,4 @@
-"""What a training tells: its losses line by line, its figures for TensorBoard, a line now and then."""
+"""What a training tells: all its losses, its figures for TensorBoard, a line now and then."""
 
 import json
 import struct
@@ -8,8 +8,14 @@ from typing import Any
 
 import pytest
 
+from tokswap import progress
 from tokswap.hypernet.training.journal import LOGS, LOSSES, Journal
 from tokswap.hypernet.training.step import Taken
+
+
+@pytest.fixture(autouse=True)
+def shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_shown", True)
 
 
 def taken(step: int, bits: float | None = 2.0) -> Taken:
