@@ -101,7 +101,7 @@ def test_a_state_that_cannot_be_written_leaves_the_last_one(
             patch.setattr(module, "NUMBERS", "no/such/folder.safetensors")
         else:
             patch.setattr(module, fails, full)
-        with pytest.raises(TrainingError, match="step 3 cannot be kept in .*states"):
+        with pytest.raises(TrainingError, match=r"step 3 cannot be kept in .*states"):
             kept(3, seed=3)
     state = last_state(tmp_path)
     assert state is not None
@@ -145,7 +145,7 @@ def test_damaged_weights_are_told(name: str, damage: str, kept: Keep, tmp_path: 
     state = last_state(tmp_path)
     assert state is not None
     with pytest.raises(
-        TrainingError, match="is damaged .*; remove it to go on from the state before"
+        TrainingError, match=r"is damaged .*; remove it to go on from the state before"
     ):
         restore(state, network())
 
