@@ -169,12 +169,9 @@ def freeze(
     rows = min(len(vocabulary), *(len(table) for table in tables))
     source = torch.cat([table[:rows] for table in tables], dim=1)
     source = functional.pad(source, (0, 0, 0, len(vocabulary) - rows)).to(embedding.weight.device)
-    first = None
+    first = _first_position(model) if layout.counts_from_pad else None
     limit = position_limit(model.config)
-    if mask is not None and layout.counts_from_pad:
-        config: Any = model.config
-        first = config.pad_token_id + 1
-        limit = None if limit is None else limit - first
+    limit = limit if limit is None or first is None else limit - first
     names, bias = _names(checkpoint, layout, model), None
     if "bias" in names:
         said = model.get_parameter(names["bias"]).detach().float()[:rows]
@@ -243,6 +240,21 @@ def _gap_filler(
             "that it was trained with"
         )
     return model.to(device).eval(), checkpoint.vocabulary.backend
+
+
+@torch.no_grad()
+def _first_position(model: nn.Module) -> int | None:
+    """Tell where a model begins to count positions, if it counts them from the padding's id.
+
+    It does if it says the same when it is told so. Others have a table of positions with a row for
+    the padding, and count without it.
+    """
+    config: Any = model.config
+    first = int(config.get_text_config().pad_token_id) + 1
+    ids = torch.full((1, 3), first, device=next(model.parameters()).device)
+    told = torch.arange(3, device=ids.device)[None] + first
+    plain, again = (model(input_ids=ids, **more).logits for more in ({}, {"position_ids": told}))
+    return first if torch.allclose(plain, again, rtol=1e-3, atol=1e-3) else None
 
 
 def _names(checkpoint: Checkpoint, layout: Layout, model: nn.Module) -> dict[str, str]:

@@ -31,7 +31,10 @@ class Journal:
         path = out / LOSSES
         _forget(path, first)
         self._file = path.open("a", encoding="utf-8")
-        self._writer: Any = SummaryWriter(str(out / LOGS), purge_step=first)
+        # There a figure stands at the number of steps that were taken, the last of them with it.
+        self._writer: Any = SummaryWriter(
+            str(out / LOGS), purge_step=first + 1, filename_suffix=f".{first}"
+        )
         self._since = self._start = 0.0
         self._first = first
         self._tokens = 0
@@ -61,7 +64,7 @@ class Journal:
         self._write(said)
         for name, value in said.items():
             if name != "step":
-                self._writer.add_scalar(f"train/{name}", value, taken.step)
+                self._writer.add_scalar(f"train/{name}", value, taken.step + 1)
         self._tokens += taken.tokens
         self._losses.append(taken.loss)
         self._bits += [] if taken.bits_per_byte is None else [taken.bits_per_byte]
@@ -86,8 +89,8 @@ class Journal:
             f"{speed:,.0f} {what}/s, {idle:.0%} waiting for tokenizers, "
             f"about {duration(left)} left"
         )
-        self._writer.add_scalar("speed/per_second", speed, taken.step)
-        self._writer.add_scalar("speed/waiting", idle, taken.step)
+        self._writer.add_scalar("speed/per_second", speed, done)
+        self._writer.add_scalar("speed/waiting", idle, done)
         self._since, self._waited, self._tokens = now, waited, 0
         self._losses, self._bits = [], []
 
@@ -131,8 +134,9 @@ def _forget(path: Path, first: int) -> None:
     for line in lines:
         try:
             said = json.loads(line)
-        except ValueError:  # a line that was being written when the process was killed
+            step = int(said["step"])
+        except (ValueError, KeyError, TypeError):  # it was being written when a kill came
             continue
-        if said["step"] < first or ("held_out" in said and said["step"] == first):
+        if step < first or ("held_out" in said and step == first):
             kept.append(line.rstrip("\n") + "\n")
     path.write_text("".join(kept), encoding="utf-8")

@@ -69,20 +69,32 @@ def keep(
         recipe: What decides the training.
         texts: Where the texts stand.
         most: How many states stay.
+
+    Raises:
+        TrainingError: If it cannot be written; those that were kept before are there still.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     states = out / STATES
     folder, stage = states / f"step-{step:08d}", states / f".step-{step:08d}.partial"
-    shutil.rmtree(stage, ignore_errors=True)
-    stage.mkdir(parents=True)
-    save(stage, network, **layout)
-    save_file(dict(numbers), stage / NUMBERS)
-    said = {"step": step, "recipe": recipe, "texts": texts}
-    (stage / STATE).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
-    _to_disk(stage)
-    shutil.rmtree(folder, ignore_errors=True)
-    stage.rename(folder)
+    try:
+        for left in states.glob(".step-*.partial"):  # by a kill
+            shutil.rmtree(left)
+        stage.mkdir(parents=True)
+        save(stage, network, **layout)
+        save_file(dict(numbers), stage / NUMBERS)
+        said = {"step": step, "recipe": recipe, "texts": texts}
+        (stage / STATE).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+        _to_disk(stage)
+        shutil.rmtree(folder, ignore_errors=True)
+        stage.rename(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(stage, ignore_errors=True)
+        raise TrainingError(
+            f"the state behind step {step:,} cannot be kept in {states} ({error}); make room, and "
+            "--resume from the one before"
+        ) from error
     for old in sorted(states.glob("step-*"))[:-most]:
         shutil.rmtree(old)
     return folder

@@ -24,17 +24,19 @@ class Processes:
     Attributes:
         accelerator: accelerate's own view.
         shard: Whether they share weights too.
+        asked: Where a single one is to compute.
     """
 
     accelerator: Any
     shard: bool
+    asked: str
 
     @classmethod
     def join(cls, device: str, precision: str, *, shard: bool) -> "Processes":
         """Join the processes that were started with this one.
 
         Args:
-            device: Where to compute: ``cpu``, or what accelerate chooses.
+            device: Where to compute; of several that do not on a CPU, each has a device of its own.
             precision: ``float32`` or ``bfloat16``.
             shard: Whether they share weights and the optimizer's numbers.
         """
@@ -42,7 +44,7 @@ class Processes:
 
         mixed = "bf16" if precision == "bfloat16" else "no"
         accelerator = Accelerator(cpu=device == "cpu", mixed_precision=mixed)
-        return cls(accelerator, shard and accelerator.num_processes > 1)
+        return cls(accelerator, shard and accelerator.num_processes > 1, device)
 
     @property
     def rank(self) -> int:
@@ -62,7 +64,7 @@ class Processes:
     @property
     def device(self) -> torch.device:
         """Where this one computes."""
-        return self.accelerator.device  # type: ignore[no-any-return]
+        return torch.device(self.asked) if self.world == 1 else self.accelerator.device
 
     def autocast(self) -> AbstractContextManager[None]:
         """Compute in the stated precision."""

@@ -136,7 +136,8 @@ class Stepper:
             self._table(rows, own, kept) for rows, own in zip(parts, self.base.tables, strict=True)
         ]
         named = dict(zip(self.base.names, tables, strict=True))
-        sums = torch.zeros(2, device=device, dtype=torch.float64)
+        fine = torch.float32 if device.type == "mps" else torch.float64  # which that lacks
+        sums = torch.zeros(2, device=device, dtype=fine)
         for loss, seen in self._losses(prepared, named):
             torch.autograd.backward(loss)
             sums += seen
@@ -209,17 +210,18 @@ class Stepper:
             if chunked is not None:
                 chunks = share * self._chunks(nats, chunked, rows) / count
                 loss = loss + said.chunks * chunks
-            yield loss, torch.stack([text, chunks]).detach().double()
+            yield loss, torch.stack([text, chunks]).detach()
 
     def _micro(self, count: int) -> Iterator[tuple[slice, float]]:
         """Deal out this process's texts, so many at a time, and say how much they count.
 
-        Where the base is shared all processes must run it equally often: one that has no texts left
-        reads the first once more, for nothing.
+        All processes must run the base, and equally often where it is shared: one that has no texts
+        left reads the first once more, for nothing.
         """
         mine = self.processes.part(count)
         step = self.recipe.micro_texts or count
-        most = -(-count // self.processes.world) if self.processes.shard else mine.stop - mine.start
+        most = max(mine.stop - mine.start, 1)
+        most = -(-count // self.processes.world) if self.processes.shard else most
         for start in range(mine.start, mine.start + most, step):
             if start < mine.stop:
                 yield slice(start, min(start + step, mine.stop)), 1.0
