@@ -26,7 +26,7 @@ from tokswap.plan import PLAN_FILE, Plan
 from tokswap.preview import preview
 from tokswap.recipe import make_recipe
 from tokswap.report.like import far_lines
-from tokswap.transplanted import open_transplanted
+from tokswap.transplanted import open_transplanted, recorded_base
 from tokswap.vocabulary.align import Kind
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -200,6 +200,7 @@ def test_both_differences_are_added_as_written(each: Models) -> None:
 def test_only_what_was_trained_differs_from_the_plan(tied: Models, tmp_path: Path) -> None:
     given = tensors(tied.made)
     chosen = torch.from_numpy(np.flatnonzero(tied.plan.kind == Kind.MISSING))[:100]
+    chosen[0] = int(np.flatnonzero(tied.plan.kind == Kind.SHARED)[5])
     given[INPUT][chosen] += 0.01
     like, out = write(tied.made, tmp_path / "like", given), tmp_path / "out"
     result = put(tied.tuned, like, out, verify=True)
@@ -211,7 +212,7 @@ def test_only_what_was_trained_differs_from_the_plan(tied: Models, tmp_path: Pat
     assert bool(((moved - 0.01).abs() <= 2.0**-7 * before[chosen].float().abs() + 1e-3).all())
     assert result.record["like"]["rows"][INPUT]["trained"] == 100
     copies = np.isin(tied.plan.kind, (Kind.SHARED, Kind.SPECIAL))
-    assert result.record["verified"]["copied_rows"] == copies.sum()
+    assert result.record["verified"]["copied_rows"] == copies.sum() - 1
     # The plan that is written says so, and explains the rows all the same.
     said = inspect(plan=out, token=" the")  # noqa: S106 - a word, not a password
     assert said.further == {INPUT: 100}
@@ -222,7 +223,7 @@ def test_only_what_was_trained_differs_from_the_plan(tied: Models, tmp_path: Pat
 def test_the_card_says_how_it_was_made(tied: Models) -> None:
     card = (tied.result.folder / "README.md").read_text()
     assert f"by the rows of `{tied.healed}`, which was made of `{tied.base}`" in card
-    assert "with 0.5 of what it has changed in the body (46 of 46 tensors" in card
+    assert "with 0.5 of what it has changed in the body (46 of 46 tensors)" in card
 
 
 def test_storage_in_another_type_is_no_training(tied: Models, tmp_path: Path) -> None:
@@ -406,10 +407,21 @@ def test_what_lacks_its_weights_or_its_record_is_refused(tied: Models, tmp_path:
     record = json.loads((gone / "tokswap.json").read_text())
     record["recipe"]["base_model"] = "nowhere"
     (gone / "tokswap.json").write_text(json.dumps(record))
-    with refuses("was made of 'nowhere', which is not to be had", NameUnknownError):
+    with refuses("was made of is not to be had ('nowhere' is no", NameUnknownError):
         put(tied.tuned, gone, out)
     with refuses("are the same folder", OutputError):
         put(tied.tuned, tied.healed, tied.healed, overwrite=True)
+
+
+def test_the_base_is_the_one_that_was_used() -> None:
+    record = {"recipe": {"base_model": "llama"}, "revisions": {"base": "c0ffee"}}
+    assert recorded_base(record, {}) == "meta-llama/Llama-3.2-1B@c0ffee"
+    record["recipe"]["base_model"] = "org/base@main"
+    assert recorded_base(record, {}) == "org/base@c0ffee"
+    record["recipe"]["base_model"] = "tiny-llama"
+    assert recorded_base(record, {}) == "tiny-llama"
+    assert recorded_base({}, {"base": {"name": "org/base"}}) == "org/base"
+    assert recorded_base({}, {}) is recorded_base({"recipe": 3}, {"base": []}) is None
 
 
 def test_numbers_that_are_none_are_refused(tied: Models, tmp_path: Path) -> None:

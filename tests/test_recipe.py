@@ -285,7 +285,7 @@ def test_a_recipe_is_read_from_a_file(tmp_path: Path) -> None:
         ("{a: b}: c\n", "is not valid YAML: .*unhashable key"),
         ("out: 2024-13-45\n", "is not valid YAML: month must be in 1..12"),
         ("a: !!python/object/apply:os.getcwd []\n", "is not valid YAML: .*could not determine"),
-        ("seed: -1\n", r"recipe.yaml is not valid:\n  base_model: is missing\n  donor"),
+        ("seed: -1\n", r"recipe.yaml is not valid:\n  base_model: is missing\n  seed"),
     ],
 )
 def test_a_file_that_is_no_recipe_is_refused(text: str, message: str, tmp_path: Path) -> None:

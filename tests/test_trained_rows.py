@@ -57,6 +57,18 @@ def test_a_wider_type_holds_the_same_rows(made: Transplanted, tmp_path: Path, ki
     assert look(made, tmp_path / "like", table).count == 0
 
 
+def test_rows_that_were_written_in_a_wider_type_are_the_plans(
+    made: Transplanted, tmp_path: Path
+) -> None:
+    """As a transplant with `dtype: float32` writes them: sums that were never rounded."""
+    table = made.plan.apply(made.original.load(NAME).float())
+    assert not torch.equal(table, table_of(made).float())
+    assert look(made, tmp_path / "like", table).count == 0
+    table[(row := first(made, Kind.SHARED))] *= 2  # training one leaves the others the plan's
+    found = look(made, tmp_path / "trained", table)
+    assert found.moved.nonzero()[:, 0].tolist() == [row]
+
+
 def test_another_machines_rounding_is_no_training(made: Transplanted, tmp_path: Path) -> None:
     """Sums in another order differ by one rounding, in rows that are sums; copies never do."""
     for kind, steps, count in (

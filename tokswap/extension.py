@@ -186,25 +186,32 @@ def _notes(found: Extension, new: Vocabulary, stale: Sequence[str]) -> list[str]
     notes = []
     if found.left_out:
         token, reason = next(iter(found.left_out.items()))
-        notes.append(f"{len(found.left_out):,} tokens are left out, the first: {token!r}, {reason}")
+        what = _counted(len(found.left_out), "token is", "tokens are")
+        notes.append(f"{what} left out, the first: {token!r}, {reason}")
     if found.intermediates:
+        what = _counted(len(found.intermediates), "further token is", "further tokens are")
         notes.append(
-            f"{len(found.intermediates):,} further tokens are needed to make them, among them "
-            f"{_first(new, found.intermediates)}; they stand in other texts too"
+            f"{what} needed to make them, {_first(new, found.intermediates)}; such tokens stand in "
+            "other texts too"
         )
     if found.bridges:
+        what = _counted(len(found.bridges), "old token is", "old tokens are")
         notes.append(
-            f"{len(found.bridges):,} old tokens are made of other pieces too, among them "
-            f"{_first(new, found.bridges)}; that changes other texts"
+            f"{what} made of other pieces too, {_first(new, found.bridges)}; that changes other "
+            "texts"
         )
     if stale:
+        verb = "is" if len(stale) == 1 else "are"
         notes.append(
-            f"{', '.join(stale)} would say otherwise than tokenizer.json and is left out"
-            if len(stale) == 1
-            else f"{', '.join(stale)} would say otherwise than tokenizer.json and are left out"
+            f"{', '.join(stale)} would say otherwise than tokenizer.json and {verb} left out"
         )
     return notes
 
 
+def _counted(count: int, one: str, several: str) -> str:
+    return f"{count:,} {one if count == 1 else several}"
+
+
 def _first(new: Vocabulary, ids: Sequence[int]) -> str:
-    return ", ".join(new.show(number) for number in ids[:3])
+    among = "among them " if len(ids) > 3 else ""
+    return among + ", ".join(new.show(number) for number in ids[:3])

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from tokswap.checkpoint.difference import ratio
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.checkpoint.tables import load_table
 from tokswap.checkpoint.unclaimed import VocabTensor
@@ -99,8 +100,7 @@ def find_trained(made: Transplanted, ours: VocabTensor, theirs: VocabTensor) -> 
     copied = made.plan.copied(theirs.role)[: len(moved)] >= 0
     if near and not bool((moved & copied).any()):
         return TrainedTable(ours, theirs, torch.zeros_like(moved), 0.0)
-    relative = (apart / size) ** 0.5 if size else float("inf")
-    return TrainedTable(ours, theirs, moved, relative)
+    return TrainedTable(ours, theirs, moved, ratio(apart, size))
 
 
 def trained_blocks(

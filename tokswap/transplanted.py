@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from tokswap.checkpoint.files import open_files
 from tokswap.checkpoint.layout import Layout, check_sizes, find_layout
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.checkpoint.tables import load_table
@@ -123,26 +122,43 @@ def _original(
     """
     if said is not None:
         return Checkpoint.open(said)
-    name = _part(record, "recipe").get("base_model")
-    name = name or (_part(plan.about, "base").get("name") if plan else None)
-    if not isinstance(name, str):
-        raise RecipeError(
-            f"original: {like.name!r} does not say of which base it was made ({RECORD} is gone, as "
-            "trainers leave it out); name that base with --original"
-        )
     try:
-        location = resolve(name)
-        commit = _part(record, "revisions").get("base")
-        if location.kind == "hub" and not location.revision and isinstance(commit, str):
-            location = resolve(f"{location.target}@{commit}")
-        original = Checkpoint(open_files(location))
+        name = recorded_base(record, plan.about if plan else {})
+        if name is None:
+            raise RecipeError(
+                f"original: {like.name!r} does not say of which base it was made ({RECORD} is "
+                "gone, as trainers leave it out); name that base with --original"
+            )
+        original = Checkpoint.open(name)
         original.files.names  # noqa: B018 - asks whether it is there
     except NameUnknownError as error:
         raise NameUnknownError(
-            f"{like.name!r} was made of {name!r}, which is not to be had ({error}); name the base "
-            "with --original"
+            f"the base that {like.name!r} was made of is not to be had ({error}); name it with "
+            "--original"
         ) from error
     return original
+
+
+def recorded_base(record: Mapping[str, Any], about: Mapping[str, Any]) -> str | None:
+    """Name the base of a transplant, with the commit that was used of it on the Hub.
+
+    Args:
+        record: What tokswap.json holds.
+        about: What the plan says of itself.
+
+    Returns:
+        The name, or None where neither says.
+
+    Raises:
+        NameUnknownError: If the name stands for nothing any more.
+    """
+    name = _part(record, "recipe").get("base_model") or _part(about, "base").get("name")
+    commit = _part(record, "revisions").get("base")
+    if isinstance(name, str) and isinstance(commit, str):
+        location = resolve(name)
+        if location.kind == "hub":
+            return f"{location.target}@{commit}"
+    return name if isinstance(name, str) else None
 
 
 def _part(said: Mapping[str, Any], key: str) -> Mapping[str, Any]:

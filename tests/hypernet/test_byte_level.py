@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders, models
 
 from tests.vocabulary.conftest import CORPUS, SMALL
 from tokswap.checkpoint.source import Checkpoint
@@ -88,6 +88,32 @@ def test_any_bytes_can_be_cut(name: str, small: Load, rewritten) -> None:
     ids = model.encode(to_byte_level(every)).ids
     assert b"".join(made.spelling[number] or b"" for number in ids) == every
     assert not made.special & set(ids)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("unigram", "<0x41>"), ("prepend", "<0x41>"), ("wordpiece", "##!")]
+)
+def test_what_cannot_be_reached_is_not_reached_by_its_string(
+    name: str, text: str, small: Load, rewritten
+) -> None:
+    """The second of two tokens with the same bytes stands for no text that is written like it."""
+    base = small(name)
+    made, _ = rewritten(base)
+    assert base.by_string[text] not in Tokenizer(made.backend.model).encode(text).ids
+
+
+def test_a_character_of_unigram_is_cheaper_than_its_bytes(tmp_path, rewritten) -> None:
+    """Whatever scores its byte tokens have: in the base they stand for what nothing else does."""
+    tokens = [*(f"<0x{byte:02X}>" for byte in range(256)), "é", "<s>"]
+    scored = [(token, 0.0 if len(token) > 1 else -9.0) for token in tokens]
+    base = Tokenizer(models.Unigram(scored, unk_id=None, byte_fallback=True))
+    base.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    base.add_special_tokens(["<s>"])
+    base.save(str(tmp_path / "base.json"))
+    made, _ = rewritten(load_vocabulary({"tokenizer.json": tmp_path / "base.json"}, name="base"))
+    model = Tokenizer(made.backend.model)
+    assert model.encode(to_byte_level("éé".encode())).ids == [256, 256]
+    assert 257 not in model.encode("<s>").ids
 
 
 @pytest.mark.parametrize("name", ["prepend", "metaspace", "whitespace", "unigram"])

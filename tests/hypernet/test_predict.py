@@ -56,6 +56,7 @@ def test_a_base_may_have_rows_for_fewer_ids(kind: str) -> None:
     made = network(kind)
     some = tables(2 if kind == "untied" else 1)
     asked = forms().clamp(max=ROWS - 10)
+    asked[0, 0] = ROWS + 1  # a row of the network's own
     whole, short = (
         predict(Predictor(made, [t[:n] for t in some]), asked) for n in (ROWS, ROWS - 5)
     )
@@ -102,3 +103,14 @@ def test_prediction_keeps_to_its_memory() -> None:
         predictor.rows(asked)
     allowed = 1000 * each + 3000 * 8 * 64 * 2 + (8 << 20)  # the rows that come of it; the runtime
     assert peak.bytes < allowed
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_gpu_gives_the_same(dtype: torch.dtype) -> None:
+    made, near = network(), 1e-3 if dtype == torch.float32 else 0.05
+    here = predict(Predictor(made, tables()), forms()).outputs
+    there = predict(Predictor(made, tables(), dtype=dtype, device="cuda"), forms()).outputs
+    assert here is not None
+    assert there is not None
+    assert (there - here).norm() < near * here.norm()

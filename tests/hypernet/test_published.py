@@ -1,12 +1,16 @@
 """Checkpoints as they are published: opened, loaded and checked against a base; no code is run."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import msgpack
 import pytest
 import torch
+from hub_server import HubServer, Repo
 from safetensors.torch import save_file
 
 from tests.hypernet.made import LANGUAGES, for_base, settings, weights, write
@@ -96,6 +100,17 @@ def test_the_base_that_it_was_made_for_suits(name: str, tmp_path: Path, small) -
     fits(checkpoint(tmp_path, base), base, rows=len(base) + 64)  # with rows beyond its tokens
 
 
+def test_bytes_may_be_appended_beside_those_of_the_base(tmp_path: Path, small) -> None:
+    """The published tokenizers keep `<0xE9>` as it is where the base has the character é."""
+    base = small("prepend")
+    tokenizer, added = byte_level(base)
+    vocab = dict(tokenizer["model"]["vocab"])
+    vocab |= {"<0xE9>": vocab["é"], "é": len(base) + added}
+    tokenizer["model"] = {**tokenizer["model"], "vocab": vocab}
+    said = settings(rows=len(base), hn_n_extra_tokens=added + 1)
+    fits(open_published(str(write(tmp_path, said, weights(said), tokenizer))), base)
+
+
 def test_a_fine_tune_with_tokens_of_its_own_suits(tmp_path: Path, small) -> None:
     base = small("prepend")
     special = base.special | {len(base)}
@@ -161,9 +176,13 @@ def test_a_single_other_token_is_seen(tmp_path: Path, small) -> None:
 def test_the_hash_of_the_vocabulary_is_believed(tmp_path: Path, small) -> None:
     """Where training has noted it, nothing else is asked of the tokens."""
     base = small("prepend")
-    tokenizer, added = byte_level(small("unigram"))
+    tokenizer, added = byte_level(base)
+    vocab = {" ".join(string): number for string, number in tokenizer["model"]["vocab"].items()}
+    tokenizer["model"] |= {"vocab": vocab, "merges": []}
     said = settings(rows=len(base), hn_n_extra_tokens=added)
-    write(tmp_path, said, weights(said), {**tokenizer, "added_tokens": []})
+    write(tmp_path, said, weights(said), tokenizer)
+    with pytest.raises(MethodError, match="was made for another vocabulary"):
+        fits(open_published(str(tmp_path)), base)
     noted = {"base": {"name": "org/base", "sha256": content_hash(base)}}
     write(tmp_path, {**said, "tokswap": noted}, weights(said))
     fits(open_published(str(tmp_path)), base)
@@ -223,3 +242,32 @@ def test_what_is_no_hypernetwork_is_refused() -> None:
         _ = open_published("tiny-llama").config
     with pytest.raises(NameUnknownError, match="'no such thing' is no alias"):
         open_published("no such thing")
+
+
+FROM_THE_HUB = """
+from tokswap.hypernet.published import open_published
+opened = open_published("org/net")
+opened.surface_forms
+print(opened.identity)
+network = opened.load()
+print(float(network.scaler.w.sum()))
+"""
+
+
+def test_of_the_hub_only_what_is_needed_is_fetched(tmp_path: Path, small) -> None:
+    """No weights in another format, and no code."""
+    net = checkpoint(tmp_path / "net", small("prepend")).load()
+    (tmp_path / "net" / "flax_model.msgpack").write_bytes(b"the same weights once more")
+    with HubServer({"org/net": Repo(tmp_path / "net")}) as hub:
+        environment = os.environ | hub.environment(tmp_path / "home")
+        ran = subprocess.run(
+            [sys.executable, "-c", FROM_THE_HUB],
+            env=environment, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stderr
+        identity, total = ran.stdout.split()
+        assert identity == "org/net@" + Repo(tmp_path).commit
+        assert float(total) == float(net.scaler.w.sum())
+        answers = [served for served in hub.served if served.size and served.status < 300]
+    fetched = {Path(served.name).name for served in answers if "." in served.name}
+    assert fetched == {"config.json", "tokenizer.json", "model.safetensors"}

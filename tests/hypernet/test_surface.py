@@ -20,7 +20,16 @@ def config(vocabulary: Vocabulary, length: int = 5) -> HypernetConfig:
     return read_config(said, "made")
 
 
-DATA = [b" the", b"the quick brown fox", b"", b"\xe4\xb8", "naïve".encode(), b"zq9z xqz", b" the"]
+DATA = [
+    b" the",
+    b"the quick brown fox",
+    b"",
+    b"\xe4\xb8",
+    "naïve".encode(),
+    b"zq9z xqz",
+    b" the",
+    b"zqxzq",
+]
 
 
 def test_the_pieces_are_those_of_the_model_alone(small) -> None:
@@ -30,6 +39,7 @@ def test_the_pieces_are_those_of_the_model_alone(small) -> None:
     assert forms.dtype == torch.int64
     assert forms.shape == (len(DATA), 5)
     cut = [[token.id for token in model.tokenize(to_byte_level(data))] for data in DATA]
+    assert 5 in map(len, cut)
     assert truncated == sum(len(ids) > 5 for ids in cut) > 0
     for form, ids in zip(forms.tolist(), cut, strict=True):
         assert form == (ids + [2] * 5)[:5]

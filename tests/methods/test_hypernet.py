@@ -132,6 +132,7 @@ def test_shared_rows_are_copied_and_predicted_on_request(alignment: Alignment, n
         assert torch.equal(other[special], base[source[special]])
         assert not bool((plan.copied(role)[shared] >= 0).any())
         assert (plan.kind.numpy() == alignment.kind).all()
+        assert plan.roles[role].weights.row(some[0]) == []
 
 
 def test_a_method_of_one_role_may_predict_shared_rows(alignment: Alignment, net: Net) -> None:

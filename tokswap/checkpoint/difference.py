@@ -19,6 +19,7 @@ from tokswap.errors import CheckpointError
 from tokswap.progress import bar
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 NUMBERS_AT_ONCE = 1 << 22
@@ -46,7 +47,7 @@ class Difference:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form, for the record."""
-        relative = float(f"{self.relative:.6g}")
+        relative = rounded(self.relative)
         return {"compared": self.compared, "changed": len(self.changed), "relative": relative}
 
 
@@ -70,7 +71,7 @@ def compare(original: Body, like: Body) -> Difference:
                     sums = _measure(original, like, name)
                     moved, size = moved + sums[0], size + sums[1]
             advance(_bytes(original, name) + _bytes(like, name))
-    return Difference(len(original.names), tuple(changed), _ratio(moved, size))
+    return Difference(len(original.names), tuple(changed), ratio(moved, size))
 
 
 def _measure(original: Body, like: Body, name: str) -> tuple[float, float]:
@@ -81,11 +82,14 @@ def _measure(original: Body, like: Body, name: str) -> tuple[float, float]:
     """
     moved = size = 0.0
     for old, new in _both(original, like, name):
-        _check_finite(original, name, old)
-        _check_finite(like, name, new)
-        was = old.to(new.dtype).double()
-        moved += float((new.double() - was).square().sum())
-        size += float(was.square().sum())
+        wide = _computed_in(old, new)
+        before = old.to(new.dtype).to(wide)
+        change = new.to(wide) - before
+        sums = float(change.square_().sum()), float(before.square_().sum())
+        if not all(map(math.isfinite, sums)):  # one look tells that all is well
+            _check_finite(original, name, old)
+            _check_finite(like, name, new)
+        moved, size = moved + sums[0], size + sums[1]
     return moved, size
 
 
@@ -114,15 +118,13 @@ def added(fine: Body, original: Body, like: Body, name: str, strength: float) ->
     for own, old, new in zip(
         *(_numbers(body, name) for body in (fine, original, like)), strict=True
     ):
-        wide = torch.promote_types(torch.promote_types(own.dtype, new.dtype), torch.float32)
+        wide = _computed_in(own, old, new)
         start, before, after = own.to(wide), old.to(new.dtype).to(wide), new.to(wide)
-        made = torch.where(
-            start == before,
-            torch.lerp(start, after, strength),  # which is exact at both ends
-            start + strength * (after - before),
-        )
+        made = start + strength * (after - before)
+        if strength == 1:
+            made = torch.where(start == before, after, made)
         made = torch.where(after == before, own, made.to(own.dtype))
-        if not bool(made.isfinite().all()):
+        if not all(bool(end.isfinite()) for end in made.aminmax()):
             _check_finite(fine, name, own)
             raise CheckpointError(
                 f"{fine.names[name]} holds numbers beyond {own.dtype} once the difference of "
@@ -140,13 +142,19 @@ def distance(first: "Tensor", second: "Tensor") -> float:
         part = slice(start, min(start + step, rows))
         moved += float((first[part].double() - second[part].double()).square().sum())
         size += float(second[part].double().square().sum())
-    return _ratio(moved, size)
+    return ratio(moved, size)
 
 
-def _ratio(moved: float, size: float) -> float:
+def ratio(moved: float, size: float) -> float:
+    """Size of a difference over that of what it is a difference from, of the sums of squares."""
     if not moved:
         return 0.0
-    return math.sqrt(moved / size) if size else math.inf
+    return math.sqrt(moved / size) if 0 < size < math.inf else math.inf
+
+
+def rounded(relative: float) -> float | None:
+    """Round a ratio for the record; None where there was nothing that it could be relative to."""
+    return float(f"{relative:.6g}") if math.isfinite(relative) else None
 
 
 def _numbers(body: Body, name: str) -> "Iterator[Tensor]":
@@ -154,6 +162,16 @@ def _numbers(body: Body, name: str) -> "Iterator[Tensor]":
     flat = body.checkpoint.load_stored(body.names[name]).reshape(-1)
     for start in range(0, len(flat), NUMBERS_AT_ONCE):
         yield flat[start : start + NUMBERS_AT_ONCE]
+
+
+def _computed_in(*tensors: "Tensor") -> "torch.dtype":
+    """The type to compute in: float32, or the wider one that a tensor is stored in."""
+    import torch
+
+    wide = torch.float32
+    for tensor in tensors:
+        wide = torch.promote_types(wide, tensor.dtype)
+    return wide
 
 
 def _both(original: Body, like: Body, name: str) -> "Iterator[tuple[Tensor, Tensor]]":

@@ -9,7 +9,7 @@ import typer
 from tokswap import ranks
 from tokswap.cli import show
 from tokswap.cli.options import Device, DropTensor, Json, KeepTensor, Quiet, Settings
-from tokswap.cli.transplant import NoEval, NoVerify, Overwrite, print_transplant
+from tokswap.cli.transplant import NoEval, NoVerify, Overwrite, print_outcome
 
 if TYPE_CHECKING:
     from tokswap.pipeline import Transplant
@@ -135,9 +135,10 @@ def _print(result: "Transplant") -> None:
     kinds = [f"{said['merges']:,} merges"] if said["merges"] else []
     kinds += [f"{more:,} tokens on the way"] if more else []
     by = f" by {' and '.join(kinds)}" if kinds else ""
-    grown = counts["donor_size"] - counts["base_size"]
-    rows = f"{grown:,} rows more" if grown else "in rows that had no token"
-    typer.echo(f"{tokens:,} new tokens{by}, {rows}")
+    old, new = counts["base_size"], counts["donor_size"]
+    rows = f"{old:,} → {new:,} rows" if new > old else f"in {old:,} rows as before"
+    label = result.recipe.label
+    typer.echo(f"{tokens:,} new tokens{by}: {rows}, new ones by {label}")
     per_byte = firing["tokens_per_byte"]
     typer.echo(
         f"{firing['fire']:,} of {tokens:,} fire on {' and '.join(firing['texts'])}, "
@@ -158,7 +159,7 @@ def _print(result: "Transplant") -> None:
         typer.echo(f"never: {token!r}, {_reason(why)}")
     if len(silent) > SHOWN:
         typer.echo(f"and {len(silent) - SHOWN:,} more never do (--json has all)")
-    print_transplant(result)
+    print_outcome(result)
 
 
 def _reason(why: dict[str, Any]) -> str:
@@ -167,4 +168,4 @@ def _reason(why: dict[str, Any]) -> str:
     if not why["occurs"]:
         return "which does not occur"
     times = "once" if why["occurs"] == 1 else f"{why['occurs']:,} times"
-    return f"which occurs {times}, first cut as {' '.join(why['cut'])}"
+    return f"which occurs {times}, first in {' '.join(why['cut'])}"

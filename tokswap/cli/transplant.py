@@ -244,6 +244,11 @@ def print_transplant(result: "Transplant") -> None:
         f"{counts['shared']:,} shared, {counts['missing']:,} missing (by {result.recipe.label}), "
         f"{counts['special']} special matched, {counts['special_unmatched']} unmatched"
     )
+    print_outcome(result)
+
+
+def print_outcome(result: "Transplant") -> None:
+    """Print what was measured, what the user should know, what was verified, and where it is."""
     from tokswap.report.held_out import held_out_lines
 
     for line in held_out_lines(result.record["held_out"]):

@@ -12,8 +12,8 @@ from tokswap.errors import VocabularyError
 from tokswap.vocabulary.spelling import byte_alphabet, steps, to_byte_level
 from tokswap.vocabulary.tokens import Vocabulary
 
-NEVER = -100_000.0
-"""Score of a Unigram token that is taken only where there is nothing else."""
+SELDOM, NEVER = -1e5, -1e8
+"""Scores of Unigram's bytes, taken only where there is nothing else, and of special tokens."""
 
 LONGEST_WORD = 1 << 20
 """Characters of a word up to which WordPiece cuts it rather than call it unknown."""
@@ -161,11 +161,12 @@ def _whole(data: bytes) -> str:
 def _scores(
     model: Mapping[str, Any], base: Vocabulary, table: Mapping[str, int]
 ) -> list[tuple[str, float]]:
-    """Write Unigram's tokens in the order of their ids; bytes and special tokens come last."""
-    said = {number: float(score) for number, (_, score) in enumerate(model["vocab"])}
-    last = base.fallback | base.special | set(base.added_ids.values())
+    """Write Unigram's tokens in the order of their ids."""
+    scores = {number: float(score) for number, (_, score) in enumerate(model["vocab"])}
+    scores |= dict.fromkeys(base.fallback, SELDOM)
+    scores |= dict.fromkeys(base.special | set(base.added_ids.values()), NEVER)
     ordered = sorted(table.items(), key=lambda item: item[1])
-    return [(s, NEVER if number in last else said.get(number, NEVER)) for s, number in ordered]
+    return [(string, scores.get(number, SELDOM)) for string, number in ordered]
 
 
 def _added_tokens(base: Vocabulary, table: Mapping[str, int]) -> list[dict[str, Any]]:

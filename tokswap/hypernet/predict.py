@@ -19,6 +19,8 @@ from tokswap.progress import bar
 
 MOST = 1024
 """Tokens that are predicted at once at most: more would be no faster."""
+LIBRARIES = 64 << 20
+"""Bytes that the libraries take to compute at all."""
 
 
 class Predictor:
@@ -64,9 +66,9 @@ class Predictor:
         count = config.original_vocab_size
         # One table needs no copy; of two, the pieces' rows are read side by side.
         source = tables[0] if len(tables) == 1 else torch.cat([t[:count] for t in tables], dim=1)
-        # Added tokens may have no row in the base (Gemma 3); they are no pieces.
-        lacking = max(count - len(source), 0)
-        self._source = functional.pad(source[:count], (0, 0, 0, lacking)).to(device)
+        if len(source) < count:  # added tokens may have no row (Gemma 3); they are no pieces
+            source = functional.pad(source, (0, 0, 0, count - len(source)))
+        self._source = source[:count].to(device)
         self._language = language
         self._device = device
 
@@ -139,16 +141,20 @@ def bytes_needed(
         dtype: What is computed in.
 
     Returns:
-        Bytes of the weights and the base's rows, and of each token that is predicted at once.
+        Bytes of the weights, the base's rows and the libraries, and of each token that is predicted
+        at once.
     """
     shapes = stored_shapes(config)
     weights = sum(math.prod(shape) for name, shape in shapes.items() if name != WORDS)
-    standing = weights * dtype.itemsize + config.original_vocab_size * config.read * stored.itemsize
+    rows = config.original_vocab_size * config.read * stored.itemsize
     width, inner = config.hn_hidden_size, config.hn_intermediate_size
     pieces = config.hn_surface_maxlen + bool(config.languages)
     # Of a piece: its row as it is read and scaled, and what a layer holds at once.
     each = 3 * config.read + 8 * width + 3 * inner + config.heads * pieces
-    return standing, pieces * each * dtype.itemsize + 8 * config.read
+    return (
+        weights * dtype.itemsize + rows + LIBRARIES,
+        pieces * each * dtype.itemsize + 8 * config.read,
+    )
 
 
 def _converted(network: Hypernet, dtype: torch.dtype, device: str) -> Hypernet:

@@ -24,7 +24,7 @@ def write_card(path: Path, record: Mapping[str, Any], pair: Pair) -> None:
         record: What tokswap.json holds.
         pair: The base and the donor.
     """
-    base, donor = pair.base.location, pair.donor.location
+    base = pair.base.location
     recipe, counts = record["recipe"], record["counts"]
     front: dict[str, Any] = {"library_name": "transformers", "tags": ["tokswap", "tokenizer"]}
     if base.kind == "hub":
@@ -32,13 +32,14 @@ def write_card(path: Path, record: Mapping[str, Any], pair: Pair) -> None:
     if (stated := stated_licence(pair.base)) and stated == stated_licence(pair.donor):
         front["license"] = stated
     settings = yaml.safe_dump({k: v for k, v in recipe.items() if v is not None}, sort_keys=False)
+    title, what = _what(record, pair)
     text = f"""---
 {yaml.safe_dump(front, sort_keys=False).strip()}
 ---
 
-# {base.short} with the vocabulary of {donor.short}
+# {title}
 
-The body of `{base.name}` with the tokenizer of `{donor.name}`, made without training by tokswap
+{what}, made without training by tokswap
 {record["versions"]["tokswap"]}: {_like(record) if recipe.get("like") else _methods(recipe)}.
 {_plan(record.get("plan"))}
 | rows of the new vocabulary | {counts["donor_size"]:,} |
@@ -65,6 +66,22 @@ inspect --plan . --token TEXT`).
     path.write_text(text, encoding="utf-8")
 
 
+def _what(record: Mapping[str, Any], pair: Pair) -> tuple[str, str]:
+    """Say what the model is: in the title, and in a sentence that goes on."""
+    base, donor = pair.base.location, pair.donor.location
+    if extended := record.get("extended"):
+        count = len(extended["tokens"]) + len(extended["intermediates"])
+        return (
+            f"{base.short} with {count:,} more tokens",
+            f"`{base.name}` with {count:,} tokens behind those of its own tokenizer (`extended` in "
+            "`tokswap.json` lists them)",
+        )
+    return (
+        f"{base.short} with the vocabulary of {donor.short}",
+        f"The body of `{base.name}` with the tokenizer of `{donor.name}`",
+    )
+
+
 def _methods(recipe: Mapping[str, Any]) -> str:
     """Name every method that a recorded recipe asks for, with what it does and its paper."""
     asked = {"": recipe, **{f" for {kind}": part for kind, part in recipe["per_kind"].items()}}
@@ -88,8 +105,7 @@ def _like(record: Mapping[str, Any]) -> str:
     if body.get("changed"):
         said += (
             f", and with {record['recipe']['strength']:g} of what it has changed in the body "
-            f"({body['changed']} of {body['compared']} tensors, by {body['relative']:.2%} of their "
-            "size)"
+            f"({body['changed']} of {body['compared']} tensors)"
         )
     return said
 

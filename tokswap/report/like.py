@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tokswap.checkpoint.difference import FAR, Difference, distance
+from tokswap.checkpoint.difference import FAR, Difference, distance, rounded
 from tokswap.checkpoint.layout import Layout
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.vocabulary.align import Kind
@@ -27,7 +27,7 @@ def like_record(
         name: {
             "trained": table.count,
             "of": len(table.moved),
-            "relative": float(f"{table.relative:.6g}"),
+            "relative": rounded(table.relative),
         }
         for name, table in tables.items()
     }
