@@ -12,7 +12,8 @@ import transformers
 from tokenizers import AddedToken, Tokenizer
 
 from tests.vocabulary.conftest import CORPUS, SMALL, write_tokenizer
-from tokswap.hypernet.training.frozen import FrozenBase, freeze
+from tokswap.hypernet.training.freezing import freeze
+from tokswap.hypernet.training.frozen import FrozenBase
 from tokswap.hypernet.training.recipe import TrainRecipe, make_train_recipe
 
 SIZES = {

@@ -47,6 +47,7 @@ def test_the_order_of_the_words_does_not_matter() -> None:
     every = np.arange(len(there))
     assert back.spelt(every) == there.spelt(every)
     assert np.array_equal(back.counts, there.counts)
+    assert np.array_equal(back.starts, there.starts)
 
 
 def test_no_words_have_no_substrings() -> None:

@@ -16,7 +16,7 @@ from tokswap.errors import OutputError, RecipeError, TrainingError
 from tokswap.evaluation.measure import pick_device
 from tokswap.hypernet.stored import save
 from tokswap.hypernet.training.ahead import Ahead
-from tokswap.hypernet.training.frozen import freeze
+from tokswap.hypernet.training.freezing import freeze
 from tokswap.hypernet.training.journal import Journal
 from tokswap.hypernet.training.kept import STATES, State, keep, last_state, plain, restore
 from tokswap.hypernet.training.optimizer import make_optimizer, numbers_of, restore_numbers
