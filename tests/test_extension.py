@@ -57,6 +57,7 @@ def phi(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.half().save_pretrained(folder)
     said = json.loads((folder / "config.json").read_text())
     del said["bos_token_id"]  # left to the default of the class
+    said["tokenizer_class"] = "PreTrainedTokenizerFast"
     (folder / "config.json").write_text(json.dumps(said))
     for file in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(BUNDLED_FOLDER / "tiny-llama" / file, folder)

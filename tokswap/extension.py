@@ -78,6 +78,7 @@ def extend(
     paths = [Path(path).expanduser() for path in texts]
     recipe = _recipe(model, paths, settings, overrides)
     listed = read_tokens(Path(tokens).expanduser()) if isinstance(tokens, str | Path) else tokens
+    sources = [file_text(path) for path in paths or [SAMPLE]]  # a misspelt name is told at once
     base = Checkpoint.open(model)
     record: dict[str, Any] = {}
 
@@ -95,7 +96,6 @@ def extend(
         check_extended(base.vocabulary, donor.vocabulary, found)
         _check_ids(base, donor.vocabulary)
         pair = checked(pair_of(base, donor, recipe, with_donor=False, grow_only=True), recipe)
-        sources = [file_text(path) for path in paths or [SAMPLE]]
         firing = count_firing(base.vocabulary, donor.vocabulary, found, sources)
         record["extended"] = _said(found, donor.vocabulary, stale, firing)
         return pair, _notes(found, donor.vocabulary, stale)
