@@ -12,11 +12,15 @@ FUNCTIONS = {
     "apply",
     "check",
     "compare",
+    "embed",
+    "embedder",
     "evaluate",
+    "evaluate_dynamic",
     "extend",
     "hold_out",
     "inspect",
     "load_recipe",
+    "train_hypernet",
     "transplant",
 }
 CLASSES = {"Plan", "Recipe", "TokswapError"}

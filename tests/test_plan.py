@@ -1,6 +1,7 @@
 """The plan: products, files, explanations, and what it refuses."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,21 @@ def test_apply_keeps_the_type_and_copies_bit_for_bit(dtype: torch.dtype) -> None
     assert torch.equal(result[0], rows[3])
     assert torch.equal(rows, before)
     torch.testing.assert_close(result.float(), product(rows.float()), rtol=1e-2, atol=1e-2)
+
+
+def test_a_bias_may_be_held_too(tmp_path: Path) -> None:
+    """Where it is, the rows that are held take it; where it is not, the mean."""
+    held, bias = role_plan(dense=DENSE), table(S)
+    said = replace(held, dense_bias=torch.tensor([7.5]))
+    plan(output=said).save(tmp_path / "plan")
+    for read in (plan(output=said), Plan.load(tmp_path / "plan")):
+        made, other = read.apply(bias, "output"), held.apply(bias)
+        assert made[2] == 7.5
+        assert other[2] == pytest.approx(float(bias[USED].mean()))
+        assert torch.equal(made[[0, 1, 3, 4]], other[[0, 1, 3, 4]])
+        assert torch.equal(read.apply(table(S, D), "output")[2], torch.tensor(DENSE[2]))
+    with pytest.raises(ValueError, match="2 biases do not go to 1 dense rows"):
+        replace(held, dense_bias=torch.ones(2))
 
 
 def test_a_bias_is_applied_like_a_column() -> None:
@@ -228,3 +244,14 @@ def test_a_plan_needs_roles_of_one_size() -> None:
         plan(output=role_plan(WEIGHTS[:3]))
     with pytest.raises(ValueError, match="do not make a plan"):
         Plan({"output": role_plan()}, torch.zeros(5, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("dense", [{}, DENSE], ids=["sparse", "dense"])
+def test_some_rows_are_those_of_the_whole(dense: dict[int, list[float]]) -> None:
+    part = role_plan(dense=dense)
+    for ids in ([4, 2, 0], [3], [1, 2], [0, 2], []):
+        some = part.take(torch.tensor(ids, dtype=torch.int64))
+        for rows in (table(S, D), table(S)):
+            assert torch.equal(some.apply(rows), part.apply(rows)[ids])
+    with pytest.raises(ValueError, match="ids run from 5 to 5 for 5 rows"):
+        part.take(torch.tensor([5]))

@@ -6,21 +6,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from tokswap.checkpoint.files import open_files
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.errors import CheckpointError, NameUnknownError, OutputError, RecipeError
-from tokswap.fitting import check_base, check_donor, fit, identities
-from tokswap.methods import ROLES, Role
+from tokswap.fitting import as_planned, check_base, check_donor, fit, identities
+from tokswap.methods import Role
 from tokswap.names import Location, resolve
 from tokswap.pair import Pair, pair_of, with_kept_bos
 from tokswap.pipeline import OF_A_RUN, Transplant, Work, carry_out
 from tokswap.plan import Plan, plan_file
 from tokswap.recipe import Recipe, make_recipe
 from tokswap.solvers.sparse import SparseRows
-from tokswap.vocabulary.align import Alignment, Kind
+from tokswap.vocabulary.align import Kind
 from tokswap.vocabulary.bos import opening
 from tokswap.vocabulary.identity import content_hash
 
@@ -102,19 +101,25 @@ def apply(
         raise OutputError(f"the plan lies in the output {target}; choose another output")
     if saved.path.resolve().parent in target.resolve().parents and saved.has_files:
         raise OutputError(f"the output {target} lies in the plan's folder; choose another output")
-    fitted: list[Plan] = []
+    cut: list[Plan] = []
 
     def open_both() -> tuple[Pair, list[str]]:
-        pair, made, notes = _fitted(saved, base, tokenizer, recipe)
-        fitted.append(made)
+        check_donor(saved.plan, tokenizer.vocabulary)
+        check_base(saved.plan, base.vocabulary)  # before the layout: the commonest mistake
+        opened = pair_of(base, tokenizer, recipe, with_donor=False, rows=saved.plan.rows)
+        pair, made, notes = fitted(saved.plan, saved.sha256, opened, recipe)
+        cut.append(made)
         return pair, notes
 
     work = Work(
         sources=[base, tokenizer],
         target=target,
         open=open_both,
-        plan=lambda _pair, _device, _blocks: fitted[-1],
-        record={"plan": _provenance(saved), "kept_bos": saved.plan.about.get("kept_bos")},
+        plan=lambda _pair, _device, _blocks: (cut[-1], []),
+        record=lambda: {
+            "plan": provenance(saved.plan, saved.sha256),
+            "kept_bos": saved.plan.about.get("kept_bos"),
+        },
     )
     return carry_out(recipe, work, overwrite=overwrite)
 
@@ -161,9 +166,9 @@ def _donor(saved: Saved, recipe: Recipe, said: str | None, base: Checkpoint) -> 
     """
     if said is None and saved.has_files:
         folder = str(saved.path.resolve().parent)
-        return Checkpoint(open_files(Location(recipe.donor, "folder", folder)))
+        return Checkpoint(open_files(Location(recipe.adopted, "folder", folder)))
     try:
-        donor = Checkpoint.open(recipe.donor)
+        donor = Checkpoint.open(recipe.adopted)
         donor.files.names  # noqa: B018 - asks whether it is there
     except NameUnknownError as error:
         if said is not None:
@@ -182,36 +187,42 @@ def _default_out(saved: Saved, recipe: Recipe) -> str:
     return f"{resolve(recipe.base_model).short}-{saved.path.resolve().parent.name}"
 
 
-def _provenance(saved: Saved) -> dict[str, Any]:
-    about = saved.plan.about
-    return {"sha256": saved.sha256, **{key: about.get(key) for key in ("base", "donor", "recipe")}}
+def provenance(plan: Plan, sha256: str | None) -> dict[str, Any]:
+    """Tell the record where a plan comes from that was not made in this run."""
+    said = {key: plan.about.get(key) for key in ("base", "donor", "recipe")}
+    return {"sha256": sha256, **said}
 
 
-def _fitted(
-    saved: Saved, base: Checkpoint, donor: Checkpoint, recipe: Recipe
+def fitted(
+    plan: Plan, sha256: str | None, pair: Pair, recipe: Recipe
 ) -> tuple[Pair, Plan, list[str]]:
-    """Open the base and the tokenizer, and cut the plan to them.
+    """Cut a plan to a base and a tokenizer, and give the pair the plan's word on its rows.
+
+    Args:
+        plan: What makes the rows.
+        sha256: Hash of the plan's file, if it was read from one.
+        pair: The base and the donor.
+        recipe: What is asked for.
+
+    Returns:
+        The pair, the plan for its base, and what the user should know of it.
 
     Raises:
         CheckpointError: If the plan is not for them.
     """
-    plan = saved.plan
-    check_donor(plan, donor.vocabulary)
-    check_base(plan, base.vocabulary)  # before the layout is looked for: the commonest mistake
-    pair = pair_of(base, donor, recipe, with_donor=False, rows=plan.rows)
-    rows = pair.alignment.base_rows
+    base, donor, rows = pair.base, pair.donor, pair.alignment.base_rows
     notes = check_base(plan, base.vocabulary, base_rows=rows)
     _check_widths(plan, pair)
     notes += _role_notes(plan, pair, recipe)
-    fitted = fit(_for_one_table(plan) if pair.layout.tied else plan, base.vocabulary, rows)
+    cut = fit(_for_one_table(plan) if pair.layout.tied else plan, base.vocabulary, rows)
     about = {
         **plan.about,
         "base": {"name": base.name, "sha256": content_hash(base.vocabulary)},
-        "applied": {"sha256": saved.sha256, "base": plan.about.get("base")},
+        "applied": {"sha256": sha256, "base": plan.about.get("base")},
     }
     tokens = identities(base.vocabulary, donor.vocabulary)
-    fitted = replace(fitted, about=about, tokens=tokens)
-    return replace(pair, alignment=_as_planned(pair, fitted)), fitted, notes
+    cut = replace(cut, about=about, tokens=tokens)
+    return replace(pair, alignment=as_planned(pair.alignment, cut)), cut, notes
 
 
 def _for_one_table(plan: Plan) -> Plan:
@@ -231,16 +242,6 @@ def _for_one_table(plan: Plan) -> Plan:
 
     weights = part.weights.combine(chosen(opens), 1, -1).combine(chosen(closes), 1, 1)
     return replace(plan, roles={"input": replace(part, weights=weights)})
-
-
-def _as_planned(pair: Pair, plan: Plan) -> Alignment:
-    """Give the alignment the plan's word on which rows are copied."""
-    kind = plan.kind.numpy()
-    copies = np.isin(kind, (Kind.SHARED, Kind.SPECIAL, Kind.UNUSED))
-    read, written = (np.where(copies, plan.copied(role).numpy(), -1) for role in ROLES)
-    apart = np.flatnonzero((read != written) & (written >= 0))
-    input_source = {int(number): int(read[number]) for number in apart}
-    return replace(pair.alignment, kind=kind.copy(), source=written, input_source=input_source)
 
 
 def _check_widths(plan: Plan, pair: Pair) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tokswap.chat_marks import listed, spoiled
 from tokswap.checkpoint.chat_template import (
     DEFAULT,
     FILE,
@@ -60,15 +61,15 @@ def look_beside(pair: Pair, recipe: Recipe) -> Beside:
     lost = missing_marks(pair.base, _config(pair), pair.alignment)
     if lost and not recipe.text_only:
         raise CheckpointError(
-            f"{pair.base.name!r} takes in pictures, films or sound by {_list(lost)}, and "
+            f"{pair.base.name!r} takes in pictures, films or sound by {listed(lost)}, and "
             f"{pair.donor.name!r} has no such token; give a donor that has them all, or "
             "`--set text_only=true`, which keeps the model for text alone"
         )
     if lost:
-        notes.append(f"pictures, films and sound no longer work: there is no {_list(lost)}")
+        notes.append(f"pictures, films and sound no longer work: there is no {listed(lost)}")
     elif unnamed := unnamed_marks(pair.base, pair.donor):
         notes.append(
-            f"the donor's tokenizer_config.json names no {_list(unnamed)}, which the base's "
+            f"the donor's tokenizer_config.json names no {listed(unnamed)}, which the base's "
             "processor may ask for"
         )
     for name in processor_files(pair.base):
@@ -211,19 +212,16 @@ def _faults(
     """
     donor = pair.donor.vocabulary
     others = () if whose == "donor" else tuple(pair.base.vocabulary.special_ids)
-    main = turns.get(DEFAULT) or next(iter(turns.values()))
-    faults, notes = [], []
-    if main.fault:
-        faults.append(f"{called} cannot be used with the donor's tokenizer ({main.fault})")
-    cut = cut_marks("\n".join(turn.written for turn in turns.values()), donor, others)
-    if cut:
-        faults.append(f"{called} writes {_list(cut)}, which the donor's tokenizer cuts into pieces")
+    faults, cut = spoiled(called, turns, donor, others)
+    notes = []
     if faults and whose != "donor":
         way = "give a template with the donor's tokens" if whose != "base" else "use donor or none"
         raise RecipeError(f"chat_template: {'; '.join(faults)}; {way}")
     named = [m for m in cut_marks("\n".join(templates.values()), donor, others) if m not in cut]
     if named:
-        notes.append(f"{called} names {_list(named)}, which the donor's tokenizer cuts into pieces")
+        notes.append(
+            f"{called} names {listed(named)}, which the donor's tokenizer cuts into pieces"
+        )
     return faults + notes
 
 
@@ -286,8 +284,3 @@ def _config(pair: Pair) -> dict[str, Any]:
     config, alignment = pair.base.config, pair.alignment
     same = alignment.own and alignment.rows == alignment.base_rows
     return config if same else merged(config, pair.layout.unsaid)
-
-
-def _list(names: list[str]) -> str:
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    return ", ".join(names[:4]) + more

@@ -71,6 +71,10 @@ class Blocks:
         if self._keep is not None:
             self._keep.clear()
 
+    def has(self, key: str) -> bool:
+        """Tell whether the rows of a key were solved in this run; see :meth:`run`."""
+        return _with_versions(key) in self._answers
+
     def run(self, label: str, key: str, count: int, solve: Solve) -> "tuple[Tensor, ...]":
         """Solve rows, block by block.
 

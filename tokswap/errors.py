@@ -10,6 +10,7 @@
     ├── OutputError            the output folder cannot be written, or holds something already
     ├── VerificationError      the written folder does not load as what it should be
     ├── EvaluationError        a text or a model cannot be measured
+    ├── TrainingError          a training cannot go on, or not be resumed
     └── RankError              another process of the same run has failed, or cannot be reached
 
 A message says what was given, what is wrong with it, and what to do.
@@ -54,6 +55,10 @@ class VerificationError(TokswapError):
 
 class EvaluationError(TokswapError):
     """A text or a model cannot be measured."""
+
+
+class TrainingError(TokswapError):
+    """A training cannot go on, or not be resumed."""
 
 
 class RankError(TokswapError):

@@ -30,7 +30,7 @@ class Fetch:
     """Bytes that come over the network.
 
     Attributes:
-        model: ``base`` or ``donor``.
+        model: ``base``, ``donor`` or ``original``, which a transplanted base was made of.
         file: The file they are of.
         tensor: The tensor that they are, or None for the whole file.
         bytes: How many.
@@ -152,18 +152,28 @@ class Estimate:
         }
 
 
-def estimate(pair: Pair, recipe: Recipe, *, plan_only: bool = False) -> Estimate:
+def estimate(
+    pair: Pair,
+    recipe: Recipe,
+    *,
+    plan_only: bool = False,
+    plan: int | None = None,
+    also: Iterable[Fetch] = (),
+) -> Estimate:
     """Estimate a transplant from the headers and the vocabularies; nothing is loaded.
 
     Args:
         pair: The base and the donor.
         recipe: What was asked for.
         plan_only: Whether no weights are to be written.
+        plan: Bytes of the plan, where it is made already.
+        also: What is fetched beside the base and the donor's vocabulary.
     """
     tables = tuple(_tables(pair, recipe))
-    plan = plan_bytes(pair, recipe)
+    plan = plan_bytes(pair, recipe) if plan is None else plan
+    fetches = dict.fromkeys([*_fetches(pair, plan_only), *also])
     return Estimate(
-        fetches=tuple(fetch for fetch in _fetches(pair, plan_only) if fetch.bytes),
+        fetches=tuple(fetch for fetch in fetches if fetch.bytes),
         counts=counts(pair.alignment),
         tables=tables,
         memory=peak_memory(pair, recipe, tables, plan, plan_only=plan_only),
@@ -201,21 +211,26 @@ def _tables(pair: Pair, recipe: Recipe) -> Iterator[Table]:
 def _fetches(pair: Pair, plan_only: bool) -> Iterator[Fetch]:
     base, donor = pair.base, pair.donor
     if not plan_only:
-        for name in needed_files(base):
-            yield Fetch("base", name, None, 0 if base.files.whole(name) else base.files.size(name))
+        yield from whole_files("base", base, needed_files(base))
     elif pair.donor_layout:  # such methods look at the base's rows too
-        yield from _ranges("base", base, {pair.layout.input, pair.layout.output})
+        yield from single_tensors("base", base, {pair.layout.input, pair.layout.output})
     if not plan_only:
-        for name in files_for_card(donor):
-            there = donor.files.whole(name) is not None
-            yield Fetch("donor", name, None, 0 if there else donor.files.size(name))
+        yield from whole_files("donor", donor, files_for_card(donor))
     if pair.donor_layout:
         names = {pair.donor_layout.input}
         names |= set() if pair.layout.tied else {pair.donor_layout.output}
-        yield from _ranges("donor", donor, names)
+        yield from single_tensors("donor", donor, names)
 
 
-def _ranges(model: str, checkpoint: Checkpoint, names: Iterable[str]) -> Iterator[Fetch]:
+def whole_files(model: str, checkpoint: Checkpoint, names: Iterable[str]) -> Iterator[Fetch]:
+    """Tell what fetching files whole takes."""
+    files = checkpoint.files
+    for name in names:
+        yield Fetch(model, name, None, 0 if files.whole(name) else files.size(name))
+
+
+def single_tensors(model: str, checkpoint: Checkpoint, names: Iterable[str]) -> Iterator[Fetch]:
+    """Tell what fetching single tensors takes."""
     stored = {part for name in names for part in checkpoint.stored_names(name)}
     for name in sorted(stored):
         shard = checkpoint.shard_of[name]

@@ -104,8 +104,8 @@ def extend(
         sources=[base],
         target=Path(recipe.out or f"{resolve(model).short}-extended").expanduser(),
         open=open_both,
-        plan=lambda pair, device, blocks: plan_for(pair, recipe, device, blocks),
-        record=record,
+        plan=lambda pair, device, blocks: (plan_for(pair, recipe, device, blocks), []),
+        record=lambda: record,
     )
     return carry_out(recipe, work, overwrite=overwrite)
 

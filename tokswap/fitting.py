@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from tokswap.errors import CheckpointError
+from tokswap.methods import ROLES
 from tokswap.plan import Plan, RolePlan
-from tokswap.vocabulary.align import Kind
+from tokswap.vocabulary.align import Alignment, Kind
 from tokswap.vocabulary.identity import Difference, difference, token_hashes
 from tokswap.vocabulary.tokens import Vocabulary
 
@@ -58,15 +59,12 @@ def check_base(plan: Plan, base: Vocabulary, *, base_rows: int | None = None) ->
         CheckpointError: If a token is another, or one that the plan uses is missing or has no row;
             the message names the first.
     """
-    found = _difference(plan, "base", base)
-    used = used_rows(plan)
-    wrong = np.concatenate([found.changed, np.intersect1d(found.removed, used)])
-    if len(wrong):
+    if fault := base_fault(plan, base):
         raise CheckpointError(
-            f"the plan is for another vocabulary than that of {base.name!r}: "
-            + _differing(plan, "base", base, wrong)
-            + "; make a plan for this base with `tokswap transplant`"
+            f"the plan is for another vocabulary than that of {base.name!r}: {fault}; make a plan "
+            "for this base with `tokswap transplant`"
         )
+    found, used = _difference(plan, "base", base), used_rows(plan)
     if base_rows is not None and len(used) and used[-1] >= base_rows:
         raise CheckpointError(
             f"the plan uses rows up to id {used[-1]} of a base with {plan.base_rows:,} rows, and "
@@ -92,6 +90,17 @@ def check_base(plan: Plan, base: Vocabulary, *, base_rows: int | None = None) ->
     return notes
 
 
+def base_fault(plan: Plan, base: Vocabulary) -> str | None:
+    """Tell which token of a base is another than the plan's, or missing though the plan uses it.
+
+    Raises:
+        CheckpointError: If the plan does not say which vocabulary it is for.
+    """
+    found = _difference(plan, "base", base)
+    wrong = np.concatenate([found.changed, np.intersect1d(found.removed, used_rows(plan))])
+    return _differing(plan, "base", base, wrong) if len(wrong) else None
+
+
 def fit(plan: Plan, base: Vocabulary, base_rows: int) -> Plan:
     """Cut a plan that :func:`check_base` has let pass to the rows of another base.
 
@@ -115,6 +124,16 @@ def fit(plan: Plan, base: Vocabulary, base_rows: int) -> Plan:
     if all(fitted[id(part)] is part for part in plan.roles.values()):
         return plan
     return replace(plan, roles={role: fitted[id(part)] for role, part in plan.roles.items()})
+
+
+def as_planned(alignment: Alignment, plan: Plan) -> Alignment:
+    """Give an alignment the plan's word on which rows are copied."""
+    kind = plan.kind.numpy()
+    copies = np.isin(kind, (Kind.SHARED, Kind.SPECIAL, Kind.UNUSED))
+    read, written = (np.where(copies, plan.copied(role).numpy(), -1) for role in ROLES)
+    apart = np.flatnonzero((read != written) & (written >= 0))
+    input_source = {int(number): int(read[number]) for number in apart}
+    return replace(alignment, kind=kind.copy(), source=written, input_source=input_source)
 
 
 def used_rows(plan: Plan) -> "NDArray[np.int64]":

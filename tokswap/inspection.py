@@ -71,6 +71,8 @@ class Inspection:
         source: Where one token's row comes from, if it was asked for.
         untrained: Rows that looked untrained when a given plan was made
             (see :func:`tokswap.report.untrained.untrained`).
+        further: Number of rows that are not what a given plan says, for they were trained further,
+            by tensor.
     """
 
     base: str
@@ -83,6 +85,7 @@ class Inspection:
     text: str
     source: Source | None = None
     untrained: Mapping[str, Any] = field(default_factory=dict)
+    further: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form: ``base_size``, ``donor_size``, ``shared``, ``missing``, ``special``."""
@@ -97,6 +100,7 @@ class Inspection:
             "tokens_per_byte": dict(self.tokens_per_byte),
             "text": self.text,
             "untrained": dict(self.untrained),
+            "further": dict(self.further),
             "token": self.source.to_dict() if self.source else None,
         }
 
@@ -176,6 +180,7 @@ def inspect(  # noqa: PLR0913 - a recipe's keys, as far as they matter to one ro
         text=path.name,
         source=source,
         untrained=(loaded.about.get("untrained") or {}) if loaded else {},
+        further=(loaded.about.get("further") or {}).get("rows", {}) if loaded else {},
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tokswap.checkpoint.draft import new_draft
 from tokswap.checkpoint.header import written_type
+from tokswap.checkpoint.source import Checkpoint
 from tokswap.checkpoint.unclaimed import VocabTensor
 from tokswap.checkpoint.writer import Replacement, tensor_bytes
 from tokswap.errors import OutputError
@@ -62,7 +63,7 @@ def _draft_replacements(pair: Pair, plan: Plan, hashes: dict[str, str]) -> dict[
             tensor[ids] = 1
         else:
             tensor = base.load(name)[old]
-        yield from _hashed(name, [tensor], hashes)
+        yield from hashed(name, [tensor], hashes)
 
     for name in draft.names:
         info = base.info(name)
@@ -75,7 +76,7 @@ def _new_tensor(
     pair: Pair, plan: Plan, tensor: VocabTensor, dtype: str | None, hashes: dict[str, str]
 ) -> "Iterator[Tensor]":
     """Compute a tensor, and note its hash."""
-    return _hashed(tensor.name, new_blocks(pair, plan, tensor, dtype), hashes)
+    return hashed(tensor.name, new_blocks(pair, plan, tensor, dtype), hashes)
 
 
 def new_blocks(
@@ -95,9 +96,16 @@ def new_blocks(
     Raises:
         OutputError: If the type that was asked for cannot hold its numbers.
     """
+    return blocks_of(pair.base, plan, tensor, dtype)
+
+
+def blocks_of(
+    base: Checkpoint, plan: Plan, tensor: VocabTensor, dtype: str | None = None
+) -> "Iterator[Tensor]":
+    """Do the work of :func:`new_blocks` on a base alone."""
     import torch
 
-    table = pair.base.load(tensor.name).movedim(tensor.axis, 0)
+    table = base.load(tensor.name).movedim(tensor.axis, 0)
     if not table.is_floating_point():
         dtype = None
     new = getattr(torch, dtype) if dtype else table.dtype
@@ -125,7 +133,7 @@ def new_blocks(
         yield from blocks()
 
 
-def _hashed(name: str, blocks: "Iterable[Tensor]", hashes: dict[str, str]) -> "Iterator[Tensor]":
+def hashed(name: str, blocks: "Iterable[Tensor]", hashes: dict[str, str]) -> "Iterator[Tensor]":
     """Pass blocks on, and note the hash of all of them."""
     digest = hashlib.sha256()
     for block in blocks:
@@ -134,13 +142,18 @@ def _hashed(name: str, blocks: "Iterable[Tensor]", hashes: dict[str, str]) -> "I
     hashes[name] = digest.hexdigest()
 
 
-def _blocks(plan: Plan, table: "Tensor", role: Role) -> "Iterator[Tensor]":
-    """Apply a plan to a tensor whose first dimension is the vocabulary's."""
+def whole(table: "Tensor", rows: int) -> "Tensor":
+    """Give a table that ends early all its rows: the first stands for those behind its end."""
     import torch
 
-    if len(table) < plan.base_rows:
-        rest = table[:1].expand(plan.base_rows - len(table), *table.shape[1:])
-        table = torch.cat([table, rest])
+    if len(table) >= rows:
+        return table
+    return torch.cat([table, table[:1].expand(rows - len(table), *table.shape[1:])])
+
+
+def _blocks(plan: Plan, table: "Tensor", role: Role) -> "Iterator[Tensor]":
+    """Apply a plan to a tensor whose first dimension is the vocabulary's."""
+    table = whole(table, plan.base_rows)
     if not table.is_floating_point():
         yield table[plan.leading(role)]
         return

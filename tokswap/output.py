@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tokswap.beside import (
 )
 from tokswap.checkpoint.files import tokenizer_files
 from tokswap.checkpoint.writer import (
+    Replacement,
     carried_files,
     write_weights,
 )
@@ -26,6 +28,9 @@ from tokswap.recipe import Recipe
 from tokswap.sizes import set_sizes
 from tokswap.tokenizer_folder import Settled, settle, write_tokenizer
 
+Tensors = Callable[[Pair, Plan, Recipe, dict[str, str]], Mapping[str, Replacement]]
+"""Says what takes the place of stored tensors, by their names, and gets their hashes to note."""
+
 
 def write_folder(
     folder: Path,
@@ -34,6 +39,8 @@ def write_folder(
     recipe: Recipe,
     tokenizer: Settled | None = None,
     beside: Beside | None = None,
+    *,
+    tensors: Tensors = replacements,
 ) -> tuple[dict[str, str], list[str]]:
     """Write everything but the record and the model card.
 
@@ -44,15 +51,14 @@ def write_folder(
         recipe: What was asked for.
         tokenizer: How the tokenizer has to be written; found now where it is not given.
         beside: What the files beside the weights will say; likewise.
+        tensors: Says what takes the place of which of the base's stored tensors.
 
     Returns:
         SHA-256 of the new vocabulary tensors, and of a chat template of the user's own, by name;
         and what the user should know of the files beside the weights.
     """
     hashes: dict[str, str] = {}
-    write_weights(
-        folder, pair.base, replacements(pair, plan, recipe, hashes), drop=pair.layout.dropped
-    )
+    write_weights(folder, pair.base, tensors(pair, plan, recipe, hashes), drop=pair.layout.dropped)
     beside = with_sizes(beside or look_beside(pair, recipe), pair, plan)
     tokenizer = tokenizer or settle(pair)
     write_tokenizer(folder, tokenizer_files(pair.donor.files), tokenizer.settings)

@@ -1,5 +1,6 @@
 """A base and a donor, opened and aligned: everything that is known before a weight is read."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,6 +12,7 @@ from tokswap.checkpoint.files import tokenizer_files
 from tokswap.checkpoint.layout import Layout, check_sizes, find_layout
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.checkpoint.tables import check_tokens, load_table
+from tokswap.checkpoint.unclaimed import VocabTensor
 from tokswap.errors import MethodError, RecipeError, TokswapError
 from tokswap.methods import Role, needing_donor
 from tokswap.recipe import Recipe, TokenizerPart
@@ -68,7 +70,12 @@ class Pair:
             donor=of_donor if donor_layout else None,
             tied=self.layout.tied,
             donor_tied=donor_layout is not None and donor_layout.tied,
+            has_bias=any(self._is_bias(tensor) for tensor in self.layout.tensors),
         )
+
+    def _is_bias(self, tensor: VocabTensor) -> bool:
+        numbers = math.prod(self.base.info(tensor.name).shape)
+        return tensor.role == "output" and numbers == tensor.rows
 
 
 def open_pair(recipe: Recipe) -> Pair:
@@ -172,7 +179,7 @@ def open_models(recipe: Recipe) -> tuple[Checkpoint, Checkpoint, KeptBos | None]
         RecipeError: If the base's beginning of text cannot be kept.
         TokswapError: If one of them cannot be had or is not supported.
     """
-    base, donor = Checkpoint.open(recipe.base_model), Checkpoint.open(recipe.donor)
+    base, donor = Checkpoint.open(recipe.base_model), Checkpoint.open(recipe.adopted)
     if recipe.tokenizer.bos == "donor":
         return base, donor, None
     donor, kept = with_kept_bos(base, donor)

@@ -33,7 +33,8 @@ def plan_bytes(pair: Pair, recipe: Recipe) -> int:
     for method in [methods["input"]] if pair.layout.tied or same else methods.values():
         cost = method.cost(sizes)
         entries = len(alignment.used_base_ids) + 2 * alignment.rows + cost.weights
-        held += 8 * entries + (4 * sizes.base_width * sizes.missing if cost.dense else 0)
+        rows = sizes.filled(shared=method.fills_shared) if cost.dense else 0
+        held += 8 * entries + 4 * sizes.base_width * rows
     tokens = len(alignment.base) + len(alignment.donor)
     return alignment.rows + held + 4 * tokens + HEADER
 
@@ -43,11 +44,14 @@ def peak_memory(
 ) -> dict[str, int]:
     """Bytes at the peak of each stage, about; files that are read in place are not counted."""
     base = pair.base
-    costs = [method.cost(_sizes(pair)) for method in recipe.methods.values()]
-    found = {"plan": RUNTIME + 2 * plan + max(cost.memory for cost in costs)}
+    methods = () if recipe.like else recipe.methods.values()  # with it, nothing is solved
+    solving = max((method.cost(_sizes(pair)).memory for method in methods), default=WORK)
+    found = {"plan": RUNTIME + 2 * plan + solving}
     if plan_only:
         return found
     found["write"] = RUNTIME + plan + max(_writing(pair, tables), default=0)
+    if recipe.like:  # rows that were trained further are held, and some columns of the tables
+        found["write"] += WORK + max((table.bytes for table in tables), default=0)
     weights = weights_bytes(base) + sum(table.bytes - table.old_bytes for table in tables)
     if recipe.verify:
         found["verify"] = 2 * RUNTIME + weights
@@ -98,4 +102,5 @@ def checked(pair: Pair, recipe: Recipe) -> Pair:
 def _sizes(pair: Pair) -> Sizes:
     width = pair.base.info(pair.layout.input).shape[1]
     layout = pair.donor_layout
-    return Sizes(pair.alignment, width, pair.donor.info(layout.input).shape[1] if layout else 0)
+    donor_width = pair.donor.info(layout.input).shape[1] if layout else 0
+    return Sizes(pair.alignment, width, donor_width, pair.layout.tied)

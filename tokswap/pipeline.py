@@ -13,14 +13,15 @@ from tokswap.blocks import Blocks
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.checkpoint.target import RECORD, check_target, staging
 from tokswap.errors import RecipeError
-from tokswap.estimate import check_room, estimate
+from tokswap.estimate import Estimate, check_room, estimate
 from tokswap.evaluation.measure import Evaluation, pick_device, rounded, settle_window
 from tokswap.fitting import identities
 from tokswap.held_out import check_before
 from tokswap.kept_blocks import KeptBlocks
 from tokswap.memory import parse_size
 from tokswap.names import resolve
-from tokswap.output import write_folder
+from tokswap.new_tensors import replacements
+from tokswap.output import Tensors, write_folder
 from tokswap.pair import Pair, open_pair
 from tokswap.peak_memory import checked
 from tokswap.plan import PLAN_FILE, Plan
@@ -91,17 +92,21 @@ class Work:
         sources: The checkpoints that are read from.
         target: The folder to write.
         open: Opens and aligns both models, and tells what the user should know of that.
-        plan: Makes the plan, on a device, by what solves in blocks.
+        plan: Makes the plan, on a device, by what solves in blocks, and tells likewise.
         held_out: Sums up what anchors that are held out say of it, if they are to be.
-        record: What the record says beside what every record says.
+        record: What the record says, in the end, beside what every record says.
+        estimate: Estimates what will be fetched, computed and written.
+        tensors: Says what takes the place of which of the base's stored tensors.
     """
 
     sources: list[Checkpoint]
     target: Path
     open: Callable[[], tuple[Pair, list[str]]]
-    plan: Callable[[Pair, str, Blocks], Plan]
+    plan: Callable[[Pair, str, Blocks], tuple[Plan, list[str]]]
     held_out: Callable[[Pair, str], Mapping[str, Any] | None] = lambda _pair, _device: None
-    record: Mapping[str, Any] = field(default_factory=dict)
+    record: Callable[[], Mapping[str, Any]] = dict
+    estimate: Callable[..., Estimate] = estimate
+    tensors: Tensors = replacements
 
 
 def transplant(
@@ -116,7 +121,9 @@ def transplant(
 
     Args:
         recipe: What to do; or its fields as keywords: ``transplant(base_model="tiny-llama",
-            donor="tiny-mistral", method="omp", parameters={"k": 32}, out="out/demo")``.
+            donor="tiny-mistral", method="omp", parameters={"k": 32}, out="out/demo")``. With
+            ``like`` in the donor's place, ``base_model`` is a fine-tune of a base that was
+            transplanted (:func:`tokswap.finetunes.transplant_like`).
         overwrite: Replace an earlier output of this program at the same place.
         plan_only: Write only the plan and the record: no weights, no tokenizer.
         resume: Go on from the blocks that a run to the same output had solved when it was stopped.
@@ -134,14 +141,31 @@ def transplant(
     if recipe is not None and settings:
         raise RecipeError(f"both a recipe and {', '.join(settings)} were given; give one of them")
     asked = recipe or make_recipe(settings)
+    if asked.like:
+        from tokswap.finetunes import transplant_like
+
+        check_alone(plan_only=plan_only, resume=resume)
+        return transplant_like(asked, overwrite=overwrite)
     work = Work(
-        sources=[Checkpoint.open(asked.base_model), Checkpoint.open(asked.donor)],
+        sources=[Checkpoint.open(asked.base_model), Checkpoint.open(asked.adopted)],
         target=Path(asked.out or default_out(asked)).expanduser(),
         open=lambda: (checked(open_pair(asked), asked), []),
-        plan=lambda pair, device, blocks: plan_for(pair, asked, device, blocks),
+        plan=lambda pair, device, blocks: (plan_for(pair, asked, device, blocks), []),
         held_out=lambda pair, device: check_before(pair, asked, device),
     )
     return carry_out(asked, work, overwrite=overwrite, plan_only=plan_only, resume=resume)
+
+
+def check_alone(**flags: bool) -> None:
+    """Check that nothing is asked for that is about a plan to be made.
+
+    Raises:
+        RecipeError: If it is.
+    """
+    if asked := [name.replace("_", "-") for name, there in flags.items() if there]:
+        raise RecipeError(
+            f"{asked[0]}: like a transplanted base there is nothing to be planned; leave it out"
+        )
 
 
 def carry_out(
@@ -165,7 +189,7 @@ def carry_out(
         if not ranks.first:
             share_fetched(None, work.sources, ranks)
             pair, _ = work.open()
-            plan = work.plan(pair, device, Blocks(memory=memory, ranks=ranks))
+            plan, _ = work.plan(pair, device, Blocks(memory=memory, ranks=ranks))
             return Transplant(work.target, recipe, {}, plan, None, ())
         clear(work.target)
         check_target(work.target, work.sources, overwrite=overwrite)
@@ -196,7 +220,7 @@ def _carry_out(
     measured = not plan_only and is_measurable(recipe, work.sources[0])
     with fresh_process() if recipe.verify and not plan_only else nullcontext() as process:
         pair, warnings = clock.time("align", work.open)
-        check_room(estimate(pair, recipe, plan_only=plan_only), work.target)
+        check_room(work.estimate(pair, recipe, plan_only=plan_only), work.target)
         tokenizer = beside = None
         if not plan_only:
             beside = look_beside(pair, recipe)  # what it refuses is refused before anything slow
@@ -220,13 +244,22 @@ def _carry_out(
                 }
                 write_json(folder / RECORD, record)
             else:
-                write = partial(write_folder, folder, pair, plan, recipe, tokenizer, beside)
+                write = partial(
+                    write_folder,
+                    folder,
+                    pair,
+                    plan,
+                    recipe,
+                    tokenizer,
+                    beside,
+                    tensors=work.tensors,
+                )
                 hashes, told = clock.time("write", write)
                 warnings += _told(*told)
-                record = make_record(recipe, pair, plan, hashes, held_out) | dict(work.record)
+                record = make_record(recipe, pair, plan, hashes, held_out) | dict(work.record())
                 record["tokenizer"] = tokenizer.to_dict()
                 if recipe.verify:
-                    look = partial(look_again, folder, pair, recipe, tokenizer, process)
+                    look = partial(look_again, folder, pair, plan, recipe, tokenizer, process)
                     record["verified"], not_run = clock.time("verify", look)
                     warnings += _told(not_run)
                 record["notes"] = list(warnings)
@@ -257,7 +290,8 @@ def _planned(
     """
     held_out = work.held_out(pair, device)
     told = _told(*held_out_doubts(held_out))
-    plan = work.plan(pair, device, blocks)
+    plan, more = work.plan(pair, device, blocks)
+    told += _told(*more)
     told += _told(untrained_line(plan.about.get("untrained") or {}), not_checked(held_out))
     return held_out, plan, told
 
@@ -296,7 +330,9 @@ def plan_for(pair: Pair, recipe: Recipe, device: str = "cpu", blocks: Blocks | N
 
 def default_out(recipe: Recipe) -> str:
     """Name an output folder from both models and the methods."""
-    base, donor = resolve(recipe.base_model), resolve(recipe.donor)
+    base, donor = resolve(recipe.base_model), resolve(recipe.adopted)
+    if recipe.like:
+        return f"{base.short}-{donor.short}"
     methods = "-".join(dict.fromkeys(recipe.filling.names.values()))
     return f"{base.short}-{donor.short}-{methods}{'-per-kind' * bool(recipe.per_kind)}"
 

@@ -10,7 +10,7 @@ same plan serves a fine-tune, a larger sibling or a quantised copy with the same
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,14 @@ class RolePlan:
         averages: A rows over S columns.
         dense_ids: (R,) ids of the rows that are held as they are, ascending.
         dense_rows: (R, D) float32, those rows.
+        dense_bias: (R,) float32, their entries of a bias; without it, they get the mean.
     """
 
     weights: SparseRows
     averages: SparseRows
     dense_ids: Tensor
     dense_rows: Tensor
+    dense_bias: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.weights.columns != self.averages.columns + len(self.averages):
@@ -54,6 +56,8 @@ class RolePlan:
             raise ValueError(
                 f"{len(self.dense_rows)} dense rows do not go to {len(ids)} of {rows} rows"
             )
+        if self.dense_bias is not None and self.dense_bias.shape != ids.shape:
+            raise ValueError(f"{len(self.dense_bias)} biases do not go to {len(ids)} dense rows")
 
     def apply(self, table: Tensor) -> Tensor:
         """Compute the new table.
@@ -74,6 +78,22 @@ class RolePlan:
             start += len(block)
         return made
 
+    def take(self, ids: Tensor) -> "RolePlan":
+        """Return the plan of some of the rows, (n,) distinct ids, in that order.
+
+        Raises:
+            ValueError: If there are no such rows.
+        """
+        weights = self.weights.take(ids)
+        place = torch.full((len(self.weights),), -1, dtype=torch.int64)
+        place[ids] = torch.arange(len(ids))
+        places = place[self.dense_ids]
+        held = (places >= 0).nonzero()[:, 0]
+        held = held[places[held].argsort()]
+        return replace(
+            self, weights=weights, dense_ids=places[held], dense_rows=self.dense_rows[held]
+        )
+
     def blocks(self, table: Tensor, rows_at_once: int = ROWS_AT_ONCE) -> Iterator[Tensor]:
         """Compute the new table block by block, as :meth:`apply` does, without holding it.
 
@@ -92,14 +112,21 @@ class RolePlan:
                 f"{table.shape[1]}; only sparse plans apply to models of another width"
             )
         wide = table[:, None] if bias else table
-        averages = self.averages.apply(wide)
+        # A few rows of a plan seldom use the averages, which are sums of the whole table.
+        uses = bool((self.weights.indices >= len(table)).any()) or (bias and len(self.dense_ids))
+        none = wide.new_zeros(len(self.averages), wide.shape[1])
+        averages = self.averages.apply(wide) if uses else none
         for start in range(0, len(self.weights), rows_at_once):
             stop = min(start + rows_at_once, len(self.weights))
             block = self.weights.between(start, stop).apply(wide, below=averages)
             held = (self.dense_ids >= start) & (self.dense_ids < stop)
             places = self.dense_ids[held] - start
-            if len(places):  # a row that is held as it is says nothing of a bias; the mean does
-                block[places] = averages[0] if bias else self.dense_rows[held].to(block.dtype)
+            if len(places) and not bias:
+                block[places] = self.dense_rows[held].to(block.dtype)
+            elif len(places) and self.dense_bias is not None:
+                block[places, 0] = self.dense_bias[held].to(block.dtype)
+            elif len(places):  # a row that is held as it is says nothing of a bias; the mean does
+                block[places] = averages[0]
             yield block[:, 0] if bias else block
 
 
@@ -212,6 +239,8 @@ class Plan:
                 tensors[f"{role}.{part}.values"] = sparse.weights
             tensors[f"{role}.dense_ids"] = plan.dense_ids
             tensors[f"{role}.dense_rows"] = plan.dense_rows
+            if plan.dense_bias is not None:
+                tensors[f"{role}.dense_bias"] = plan.dense_bias
         tensors |= {f"tokens.{side}": numbers for side, numbers in self.tokens.items()}
         about = {"format": FORMAT, "base_rows": self.base_rows, "same": same, **self.about}
         metadata = {"tokswap_plan": json.dumps(about, ensure_ascii=False, sort_keys=True)}
@@ -286,4 +315,5 @@ def _read_role(tensors: Mapping[str, Tensor], role: str, base_rows: int) -> Role
         averages=averages,
         dense_ids=tensors[f"{role}.dense_ids"],
         dense_rows=tensors[f"{role}.dense_rows"],
+        dense_bias=tensors.get(f"{role}.dense_bias"),
     )

@@ -28,6 +28,7 @@ class Tables:
         donor: Loads the donor's table of a role, (rows, E); None for a bare tokenizer.
         tied: Whether one base table serves both roles.
         donor_tied: Whether one donor table serves both roles.
+        has_bias: Whether the base's head has a bias.
         untrained: Which of their rows a method has found to be untrained, and by what.
     """
 
@@ -35,6 +36,7 @@ class Tables:
     donor: Callable[[Role], Tensor] | None
     tied: bool
     donor_tied: bool = False
+    has_bias: bool = False
     untrained: dict[Searched, Tensor] = field(default_factory=dict)
 
     def problem(
@@ -61,6 +63,8 @@ class Tables:
             untrained=self.untrained,
             also={other: partial(self.base, other) for other in also},
             base_inputs=partial(self.base, "input"),
+            base_outputs=partial(self.base, "output"),
+            has_bias=self.has_bias,
             blocks=blocks or Blocks(),
             tied=self.tied,
         )
@@ -79,8 +83,9 @@ def make_plan(
 ) -> Plan:
     """Make the plan: copy the shared rows, fill the missing ones by a method for each role.
 
-    A tied base has one table, which is solved once, as input. So is an untied one where nothing
-    that the method goes by differs between the roles (:func:`alike`).
+    A method that fills the rows of shared tokens too is asked for them as well, and they are not
+    copied in its role. A tied base has one table, which is solved once, as input. So is an untied
+    one where nothing that the method goes by differs between the roles (:func:`alike`).
 
     Args:
         alignment: The new vocabulary against the base's.
@@ -89,25 +94,28 @@ def make_plan(
         seed: Seed of the random generator; each role has its own, seeded alike.
         device: Where to compute.
         about: What to note in the plan.
-        only: Fill only these of the missing tokens; the others' rows are zeros.
+        only: Fill only these tokens; the rows of others that are missing are zeros.
         blocks: What solves; it remembers what both roles have in common.
 
     Raises:
         MethodError: If a method cannot work on this pair, or makes rows that are not finite.
     """
-    missing = [int(number) for number in (alignment.missing if only is None else only)]
-
     blocks = blocks or Blocks()
 
+    def asked(role: Role) -> list[int]:
+        kinds = [Kind.MISSING, *([Kind.SHARED] if methods[role].fills_shared else [])]
+        return [int(number) for number in (alignment.ids(*kinds) if only is None else only)]
+
     def fill(role: Role, *also: Role) -> Filled:
+        ids = asked(role)
         problem = tables.problem(
-            role, alignment, missing, seed=seed, device=device, also=also, blocks=blocks
+            role, alignment, ids, seed=seed, device=device, also=also, blocks=blocks
         )
-        return methods[role].fill(problem) if missing else None
+        return methods[role].fill(problem) if ids else None
 
     def plan_of(role: Role, filled: Filled) -> RolePlan:
         split = {} if tables.tied or role == "output" else alignment.input_source
-        return _role_plan(alignment, role, missing, filled, split)
+        return role_plan(alignment, role, asked(role), filled, split)
 
     if tables.tied:
         roles: dict[Role, RolePlan] = {"input": plan_of("input", fill("input"))}
@@ -146,13 +154,25 @@ Filled = SparseRows | WithAverages | Tensor | Answer | None
 """A method's answer; None where nothing was asked."""
 
 
-def _role_plan(
+def role_plan(
     alignment: Alignment,
     role: Role,
-    missing: Sequence[int],
+    asked: Sequence[int],
     filled: Filled,
     split: Mapping[int, int],
 ) -> RolePlan:
+    """Put the rows of one role together.
+
+    Args:
+        alignment: The new vocabulary against the base's.
+        role: The role.
+        asked: Ids of the tokens whose rows were filled.
+        filled: Their rows, as a method answers.
+        split: By donor id, the base row that is copied instead of the alignment's.
+
+    Raises:
+        MethodError: If the rows are not finite.
+    """
     rows = alignment.rows
     averages = SparseRows.mean_of(alignment.used_base_ids.tolist(), alignment.base_rows)
     answer = None if filled is None else Answer.of(filled, alignment.base_rows)
@@ -162,24 +182,27 @@ def _role_plan(
 
     source = alignment.source.copy()
     source[list(split)] = list(split.values())
+    source[list(asked)] = -1
     no_source = (source < 0) & np.isin(alignment.kind, (Kind.UNMATCHED, Kind.UNUSED))
     source[no_source] = alignment.base_rows  # the mean
     weights = SparseRows.selection(torch.from_numpy(source), columns)
     lists = [list(ids) for ids in alignment.overrides.values()]
-    said = SparseRows.from_lists(
+    means = SparseRows.from_lists(
         lists, [[1.0 / max(len(ids), 1)] * len(ids) for ids in lists], columns
     )
     overridden = torch.tensor(list(alignment.overrides), dtype=torch.int64)
-    weights = weights.combine(said.scatter(overridden, rows), 1, 1)
+    weights = weights.combine(means.scatter(overridden, rows), 1, 1)
 
-    ids = torch.tensor(missing, dtype=torch.int64)
+    ids = torch.tensor(asked, dtype=torch.int64)
     if answer is None:
         return RolePlan(weights, averages, ids, torch.empty(0, 0))
-    if not bool(torch.isfinite(answer.rows).all()):
+    bias = answer.bias
+    said = [answer.rows, *([] if bias is None else [bias])]
+    if not all(bool(torch.isfinite(part).all()) for part in said):
         raise MethodError(
             f"the {role} rows of {alignment.base.name!r} give rows that are not finite; "
             "its table holds infinities or is damaged"
         )
     solved = answer.weights.map_columns(torch.arange(answer.weights.columns), columns)
     weights = weights.combine(solved.scatter(ids, rows), 1, 1)
-    return RolePlan(weights, averages, ids[answer.places], answer.rows)
+    return RolePlan(weights, averages, ids[answer.places], answer.rows, bias)

@@ -10,9 +10,10 @@ from tokswap.checkpoint.source import Checkpoint
 from tokswap.checkpoint.target import check_target
 from tokswap.estimate import Disk, Estimate, estimate
 from tokswap.evaluation.measure import pick_device, settle_window
+from tokswap.finetunes import FineTune
 from tokswap.pair import open_pair
 from tokswap.peak_memory import checked
-from tokswap.pipeline import default_out
+from tokswap.pipeline import check_alone, default_out
 from tokswap.recipe import Recipe
 from tokswap.report.warnings import warnings_for
 from tokswap.stages import check_texts, is_measurable
@@ -73,12 +74,21 @@ def preview(recipe: Recipe, *, overwrite: bool = False, plan_only: bool = False)
     """
     pick_device(recipe.device)
     target = Path(recipe.out or default_out(recipe)).expanduser()
-    sources = [Checkpoint.open(recipe.base_model), Checkpoint.open(recipe.donor)]
+    sources = [Checkpoint.open(recipe.base_model), Checkpoint.open(recipe.adopted)]
     check_target(target, sources, overwrite=overwrite)
     check_texts(recipe, target)
     measured = not plan_only and is_measurable(recipe, sources[0])
-    pair = checked(open_pair(recipe), recipe)
-    expected = estimate(pair, recipe, plan_only=plan_only)
+    told: list[str] = []
+    if recipe.like:
+        check_alone(plan_only=plan_only)
+        run = FineTune(recipe)
+        recipe = run.recipe
+        check_target(target, [*sources, run.made.original], overwrite=overwrite)
+        pair, told = run.align()
+        expected = run.estimate(pair, recipe)
+    else:
+        pair = checked(open_pair(recipe), recipe)
+        expected = estimate(pair, recipe, plan_only=plan_only)
     notes = [] if plan_only else [*look_beside(pair, recipe).notes, *settle(pair).notes()]
     if measured and pair.layout.causal and recipe.eval is not None:
         settle_window([pair.base], recipe.eval.window, recipe.eval.stride)
@@ -88,5 +98,5 @@ def preview(recipe: Recipe, *, overwrite: bool = False, plan_only: bool = False)
         estimate=expected,
         disks=tuple(expected.disks(target)),
         leftovers=tuple(leftovers(target)),
-        warnings=tuple(dict.fromkeys([*warnings_for(pair, recipe), *notes])),
+        warnings=tuple(dict.fromkeys([*told, *warnings_for(pair, recipe), *notes])),
     )

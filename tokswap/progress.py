@@ -33,6 +33,17 @@ def note(message: str) -> None:
 
 
 @contextmanager
+def silenced() -> Iterator[None]:
+    """Show nothing meanwhile: of work in small pieces, the bar around it tells."""
+    before = _shown
+    show(False)
+    try:
+        yield
+    finally:
+        show(before)
+
+
+@contextmanager
 def bar(label: str, total: int, *, done: int = 0) -> Iterator[Callable[[int], None]]:
     """Show a bar with the time left over ``total`` units of work.
 
@@ -86,13 +97,14 @@ def _in_lines(label: str, total: int, done: int) -> Callable[[int], None]:
         now = time.monotonic()
         if now - last >= LINES_EVERY and 0 < now_done < total - done:
             left = (now - start) / now_done * (total - done - now_done)
-            note(f"{label}: {done + now_done:,} of {total:,}, about {_duration(left)} left")
+            note(f"{label}: {done + now_done:,} of {total:,}, about {duration(left)} left")
             last = now
 
     return advance
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Write seconds for people: the nearer the end, the finer."""
     minutes = round(seconds / 60)
     if minutes < 2:
         return f"{seconds:.0f} s"

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from tokswap.donor_or_like import SETTLED, STRENGTH, WITH_LIKE, like_faults
 from tokswap.errors import RecipeError
 from tokswap.filling import Filling, MethodNames, check_kinds, filling_faults
 from tokswap.memory import parse_size
@@ -165,7 +166,29 @@ class Recipe(_Part):
     """Everything that decides the bytes of an output folder, and where it goes."""
 
     base_model: str = Field(min_length=1, description="the model whose body is kept")
-    donor: str = Field(min_length=1, description="the model or tokenizer to adopt")
+    donor: str | None = Field(
+        default=None,
+        min_length=1,
+        description="the model or tokenizer to adopt; needed, unless there is a `like`",
+    )
+    like: str | None = Field(
+        default=None,
+        min_length=1,
+        description="in place of a donor: the transplanted base of which `base_model` is a "
+        "fine-tune, to be given the same vocabulary by the same rows",
+    )
+    original: str | None = Field(
+        default=None,
+        min_length=1,
+        description="the base that `like` was made of; without it, the one that its record names",
+    )
+    strength: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="the part that is added of what training has changed in the body of `like`; "
+        f"without it, {STRENGTH}",
+    )
     method: MethodNames = Field(
         default=DEFAULT,
         description="how missing rows are filled: a method, or `{input: METHOD, output: METHOD}`",
@@ -192,7 +215,8 @@ class Recipe(_Part):
     )
     chat_template: Annotated[str, BeforeValidator(_template)] = Field(
         default="donor",
-        description="whose chat template goes along: donor, base, none, or a .jinja file",
+        description="whose chat template goes along: donor, base, none, or a .jinja file; with "
+        "`like`, the base's own without another word, if the new tokenizer reads it as it is meant",
     )
     text_only: bool = Field(
         default=False,
@@ -215,8 +239,8 @@ class Recipe(_Part):
     )
     memory: Annotated[str | None, BeforeValidator(_size)] = Field(
         default=None,
-        description="what `omp` may take at once, such as 4GB, 512MB or 2GiB; without it, half "
-        "of what there is. It changes no row",
+        description="what `omp` and `hypernet` may take at once, such as 4GB, 512MB or 2GiB; "
+        "without it, half of what there is. It changes no row but by rounding",
     )
     verify: bool = Field(default=True, description="load the result in a fresh process")
     out: str | None = Field(
@@ -226,9 +250,15 @@ class Recipe(_Part):
     @model_validator(mode="after")
     def _method_is_known(self) -> "Recipe":
         faults = _method_faults({"method": self.method, "parameters": self.parameters})
+        faults += like_faults(self.model_dump(exclude_defaults=True))
         if faults:
             raise ValueError("; ".join(faults))
         return self
+
+    @property
+    def adopted(self) -> str:
+        """The name of what the vocabulary is taken from: the donor, or a transplanted base."""
+        return self.donor or self.like or ""
 
     @property
     def filling(self) -> Filling:
@@ -250,6 +280,8 @@ class Recipe(_Part):
     @property
     def label(self) -> str:
         """What to call the methods: ``omp``, ``pieces in, omp out; digits by mean``."""
+        if self.like:
+            return self.like
         kinds = [f"{kind} by {part.label}" for kind, part in self.per_kind.items()]
         return "; ".join([self.filling.label, *kinds])
 
@@ -261,12 +293,16 @@ class Recipe(_Part):
     def record(self) -> dict[str, Any]:
         """Everything that decides the bytes of the result, JSON-ready.
 
-        That is all but ``out`` and ``memory``.
+        That is all but ``out`` and ``memory``, and without what does not go with a donor or with
+        a transplanted base in its place.
 
         The record is a recipe again: :func:`make_recipe` of it gives this one back.
         """
-        said = self.model_dump(mode="json", exclude={"out", "parameters", "memory"})
+        other = {"donor", *SETTLED} if self.like else {"like", *WITH_LIKE}
+        said = self.model_dump(mode="json", exclude={"out", "parameters", "memory", *other})
         said["eval"] = said["eval"] or False  # None would mean the default
+        if self.like:
+            return said
         for kind, part in self.per_kind.items():
             said["per_kind"][kind]["parameters"] = part.settled()
         return said | {"parameters": self.filling.settled()}
@@ -303,7 +339,7 @@ def make_recipe(
     said = {key: value for key, value in said.items() if value is not None}
     for override in overrides:
         said = with_setting(said, override)
-    faults = _method_faults(said)
+    faults = _method_faults(said) + like_faults(said)
     recipe = None
     try:
         recipe = Recipe(**said)

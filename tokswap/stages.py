@@ -1,6 +1,7 @@
 """Stages of a transplant around the writing: what comes before it and after it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from tokswap.errors import EvaluationError
 from tokswap.evaluation.load import loading_obstacle
 from tokswap.evaluation.measure import Evaluation, evaluate
 from tokswap.evaluation.texts import file_text
+from tokswap.fitting import as_planned
 from tokswap.pair import Pair
+from tokswap.plan import Plan
 from tokswap.progress import note
 from tokswap.ranks import Ranks
 from tokswap.recipe import Recipe
@@ -80,10 +83,12 @@ def check_texts(recipe: Recipe, target: Path) -> None:
 
 
 def look_again(
-    folder: Path, pair: Pair, recipe: Recipe, tokenizer: Settled, process: Any
+    folder: Path, pair: Pair, plan: Plan, recipe: Recipe, tokenizer: Settled, process: Any
 ) -> tuple[dict[str, Any], str | None]:
     """Check what was written; return what was seen, and what the user should know of it."""
     note("verify in a fresh process")
+    if any(method.fills_shared for method in recipe.methods.values()):
+        pair = replace(pair, alignment=as_planned(pair.alignment, plan))
     same = recipe.dtype is None
     seen = verify(folder, pair, same_dtype=same, tokenizer=tokenizer, process=process)
     if "not_run" not in seen:

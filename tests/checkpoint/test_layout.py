@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -279,7 +280,24 @@ def test_a_head_that_is_quantised_beside_an_embedding_that_is_not(save: Save) ->
     rewrite(folder, lambda tensors: tensors | {
         "model.layers.0.mlp.up_proj.weight_scale_inv": torch.ones(37)
     })  # fmt: skip
-    assert of(folder) == plain
+    found = of(folder)
+    assert replace(found, body=plain.body) == plain
+    # Of a quantised model all that is stored belongs to the body.
+    assert found.body.keys() - plain.body.keys() == {"model.layers.0.mlp.up_proj.weight_scale_inv"}
+
+
+def test_the_body_is_known_by_the_models_own_names(save: Save) -> None:
+    """Under whatever names it is stored; what transformers does not load is no part of it."""
+    folder = save("Llama", **LLAMA)
+    plain = of(folder)
+    assert plain.body
+    assert all(name == stored for name, stored in plain.body.items())
+    assert not plain.body.keys() & set(plain.names)
+    old = "model.layers.0.self_attn.rotary_emb.inv_freq"
+    rewrite(folder, lambda tensors: tensors | {old: torch.ones(3)})
+    assert of(folder).body == plain.body
+    rewrite(folder, lambda tensors: {n.removeprefix("model."): t for n, t in tensors.items()})
+    assert of(folder).body == {name: name.removeprefix("model.") for name in plain.body}
 
 
 GEMMA3 = {

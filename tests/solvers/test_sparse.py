@@ -241,3 +241,12 @@ def test_rows_below_the_table_are_the_tables_last_rows(dtype):
         assert torch.equal(rows.apply(table[:split], below=table[split:]), whole)
     with pytest.raises(ValueError, match="8 rows"):
         rows.apply(table[:4], below=table[5:])
+
+
+def test_rows_are_taken_in_any_order() -> None:
+    rows = random_rows(9, 7)
+    ids = torch.tensor([8, 0, 3, 3])
+    assert torch.equal(dense(rows.take(ids)), dense(rows)[ids])
+    assert len(rows.take(ids[:0])) == 0
+    with pytest.raises(ValueError, match="ids run from 0 to 9 for 9 rows"):
+        rows.take(torch.tensor([0, 9]))

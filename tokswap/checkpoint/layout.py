@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tokswap.checkpoint.body import stored_body
 from tokswap.checkpoint.draft import DraftVocabulary, find_draft
 from tokswap.checkpoint.header import FLOATS
 from tokswap.checkpoint.quantised.weights import refusal
@@ -39,6 +40,7 @@ class Layout:
             that its number must stay.
         model_class: The class that transformers loads the checkpoint with; empty where it has none.
         causal: Whether AutoModelForCausalLM loads it, so that texts can be scored.
+        body: The model's other tensors; see :func:`~tokswap.checkpoint.body.stored_body`.
     """
 
     input: str
@@ -51,6 +53,7 @@ class Layout:
     counts_from_pad: bool = False
     model_class: str = ""
     causal: bool = True
+    body: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def tied(self) -> bool:
@@ -121,6 +124,7 @@ def find_layout(
         counts_from_pad=skeleton.counts_from_pad,
         model_class="" if draft else skeleton.class_name,
         causal=skeleton.causal and draft is None,
+        body=stored_body(checkpoint, skeleton, {*found, *apart} | keep | drop),
     )
 
 

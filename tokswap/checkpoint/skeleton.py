@@ -60,6 +60,7 @@ class Skeleton:
         module_names: By stored name, the name in the model.
         counts_from_pad: Whether ``pad_token_id`` is a row of another table too, as of positions.
         whole: Names of its tensors that hold whole numbers.
+        saved: Names of its tensors that are saved with it: all but what is computed anew.
         causal: Whether AutoModelForCausalLM gives that class.
     """
 
@@ -73,6 +74,7 @@ class Skeleton:
     module_names: Mapping[str, str]
     counts_from_pad: bool
     whole: frozenset[str]
+    saved: frozenset[str]
     causal: bool
 
     @cached_property
@@ -161,6 +163,7 @@ def read_skeleton(checkpoint: Checkpoint) -> Skeleton:
             module_names=_module_names(plain, checkpoint.names),
             counts_from_pad=False,
             whole=frozenset(n for n, t in _tensors(plain) if not t.is_floating_point()),
+            saved=frozenset(plain.state_dict()),
             causal=gives(AUTO_CLASSES[0], config, type(plain)),
         )
         tables = {name for slot in skeleton.vocabulary for name in slot.names}

@@ -18,9 +18,11 @@ from tokswap import ranks
 from tokswap.cli.apply import apply_command
 from tokswap.cli.check import check_command
 from tokswap.cli.compare import compare_command
+from tokswap.cli.embed import embed_command
 from tokswap.cli.evaluate import evaluate_command
 from tokswap.cli.extend import extend_command
 from tokswap.cli.held_out import held_out_command
+from tokswap.cli.hypernet import hypernet_app
 from tokswap.cli.inspect import inspect_command
 from tokswap.cli.listing import methods_command, models_command
 from tokswap.cli.transplant import run_command, transplant_command
@@ -46,6 +48,8 @@ app.command("inspect")(inspect_command)
 app.command("held-out")(held_out_command)
 app.command("compare")(compare_command)
 app.command("check")(check_command)
+app.add_typer(hypernet_app, name="hypernet")
+app.command("embed")(embed_command)
 app.command("methods")(methods_command)
 app.command("models")(models_command)
 

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 def print_preview(seen: "Preview") -> None:
     """Print what a transplant would do."""
     expected, counts = seen.estimate, seen.estimate.counts
-    models = {"base": seen.recipe.base_model, "donor": seen.recipe.donor}
+    models = {
+        "base": seen.recipe.base_model,
+        "donor": seen.recipe.adopted,
+        "original": seen.recipe.original,
+    }
     rows = [
         [
             f"{fetch.model} {models[fetch.model]}",

@@ -1,15 +1,21 @@
 """``tokswap eval``: measure models by bits per byte."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tokswap.cli import show
+from tokswap.cli.dynamic import print_dynamic
 from tokswap.cli.options import Device, Json, Quiet, Texts
+from tokswap.errors import EvaluationError
 
 if TYPE_CHECKING:
     from tokswap.evaluation.figures import GroupScore
     from tokswap.evaluation.measure import Evaluation
+
+
+DYNAMIC = "Dynamic tokens"
+"""Heading of their options in the help."""
 
 
 def evaluate_command(
@@ -42,34 +48,133 @@ def evaluate_command(
         str | None,
         typer.Option(help="Type to compute in. Default: float32 on the CPU, as stored elsewhere."),
     ] = None,
+    merges: Annotated[
+        int | None,
+        typer.Option(
+            "--dynamic-merges",
+            metavar="N",
+            min=1,
+            help="Merge up to N frequent pairs of tokens in each batch of prefixes, and score what "
+            "follows them. --stride is what is scored of a window.",
+            rich_help_panel=DYNAMIC,
+        ),
+    ] = None,
+    boundary: Annotated[
+        str | None,
+        typer.Option(
+            "--boundary",
+            help="Merge within pretokens, words, or across any tokens (none). Default: pretokens.",
+            rich_help_panel=DYNAMIC,
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            "--batch",
+            min=1,
+            help="Windows that share their merges. Default: 32.",
+            rich_help_panel=DYNAMIC,
+        ),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            "-m",
+            help="What fills their rows. Default: pieces; with a donor omp-pieces.",
+            rich_help_panel=DYNAMIC,
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Set a value for it, as method.strategy=last.",
+            rich_help_panel=DYNAMIC,
+        ),
+    ] = None,
+    donor: Annotated[
+        str | None,
+        typer.Option(
+            "--donor",
+            "-d",
+            help="Model whose weights the method reads; then only tokens that it has are made.",
+            rich_help_panel=DYNAMIC,
+        ),
+    ] = None,
     json_output: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure models by bits per byte, which is comparable across tokenizers.
 
     Token perplexity and tokens per byte are given beside it. Text is read through sliding windows
-    and cut nowhere else.
+    and cut nowhere else. With --dynamic-merges one model is measured that reads frequent pairs of
+    tokens as one, by rows that a method makes on demand.
 
     Example: tokswap eval out/demo --against tiny-llama --text notes.txt
     """
     show.start(quiet=quiet)
+    common: dict[str, Any] = {
+        "texts": text or (),
+        "datasets": dataset or (),
+        "window": window,
+        "stride": stride,
+        "max_bytes": max_bytes,
+        "dtype": dtype,
+    }
+    asked = {"boundary": boundary, "batch": batch}
+    filling = {"method": method, "set": settings, "donor": donor}
+    if merges is None:
+        _check_plain({**asked, **filling})
+    else:
+        _check_alone([*models, *([against] if against else [])])
+        from tokswap.evaluation.dynamic import evaluate_dynamic
+        from tokswap.on_demand.embedder import asked_recipe
+
+        recipe = asked_recipe(
+            models[0], donor, {"method": method, "device": device}, settings or []
+        )
+        common |= {name: value for name, value in asked.items() if value is not None}
+        found = evaluate_dynamic(models[0], merges=merges, donor=donor, recipe=recipe, **common)
+        if json_output:
+            show.print_json(found.to_dict())
+        else:
+            print_dynamic(found)
+        return
     from tokswap.evaluation.measure import evaluate
 
-    evaluation = evaluate(
-        *models,
-        texts=text or (),
-        datasets=dataset or (),
-        against=against,
-        window=window,
-        stride=stride,
-        max_bytes=max_bytes,
-        device=device or "auto",
-        dtype=dtype,
-    )
+    evaluation = evaluate(*models, against=against, device=device or "auto", **common)
     if json_output:
         show.print_json(evaluation.to_dict())
     else:
         print_scores(evaluation)
+
+
+def _check_plain(said: dict[str, Any]) -> None:
+    """Check that nothing is said of dynamic tokens where none are wanted.
+
+    Raises:
+        EvaluationError: If something is.
+    """
+    if given := [f"--{name}" for name, value in said.items() if value is not None]:
+        raise EvaluationError(
+            f"{given[0]} is for dynamic tokens, and none were asked for; give --dynamic-merges N, "
+            f"or leave {given[0]} out"
+        )
+
+
+def _check_alone(models: list[str]) -> None:
+    """Check that one model is to be measured.
+
+    Raises:
+        EvaluationError: If there are several.
+    """
+    if len(models) > 1:
+        raise EvaluationError(
+            f"--dynamic-merges measures one model, and {' and '.join(models)} were given; name "
+            "one, whose own figure without merges stands beside the others"
+        )
 
 
 def print_scores(evaluation: "Evaluation") -> None:

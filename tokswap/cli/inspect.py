@@ -68,6 +68,10 @@ def inspect_command(
         _print_source(found.source)
     else:
         _print(found)
+    for name, count in {} if json_output else found.further.items():
+        typer.echo(
+            f"{count:,} rows of {name} were trained further: the plan says what they were before"
+        )
 
 
 def _print(found: "Inspection") -> None:

@@ -33,7 +33,8 @@ Memory = Annotated[
     typer.Option(
         "--memory",
         metavar="SIZE",
-        help="What omp may take at once, as 4GB or 512MB. Default: half of what there is.",
+        help="What omp and hypernet may take at once, as 4GB or 512MB. Default: half of what "
+        "there is.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

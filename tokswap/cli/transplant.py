@@ -10,7 +10,6 @@ from tokswap.cli import show
 from tokswap.cli.options import (
     Base,
     Device,
-    Donor,
     DropTensor,
     Json,
     KeepTensor,
@@ -52,7 +51,30 @@ DryRun = Annotated[
 
 def transplant_command(
     base: Base,
-    donor: Donor,
+    donor: Annotated[
+        str | None,
+        typer.Option("--donor", "-d", help="Model or bare tokenizer whose vocabulary is adopted."),
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            "--like",
+            help="In place of a donor: the transplanted base of which --base is a fine-tune.",
+        ),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            help="With --like: the part of what training changed in its body that is added to "
+            "the fine-tune's, 0 to 1. Default: 0.5."
+        ),
+    ] = None,
+    original: Annotated[
+        str | None,
+        typer.Option(
+            help="With --like: the base that it was made of. Default: as its record says."
+        ),
+    ] = None,
     out: Out = None,
     method: Annotated[
         str | None,
@@ -97,14 +119,23 @@ def transplant_command(
     Aligns the two vocabularies, plans every new row, writes the base's checkpoint with the new
     tables and the donor's tokenizer, loads it in a fresh process, and measures base and result.
 
+    With --like, a fine-tune is given the vocabulary that its base was given, by the same rows; and
+    where the transplanted base was trained further, what that changed is added.
+
     Example: tokswap transplant --base llama --donor mistral --set method.k=32 --out out/swapped
+
+    Example: tokswap transplant --base org/llama-chat --like out/swapped --strength 0.5
     """
+    _check_donor(donor, like)
     show.start(quiet=quiet)
     from tokswap.recipe import make_recipe, with_tensors
 
     said = {
         "base_model": base,
         "donor": donor,
+        "like": like,
+        "strength": strength,
+        "original": original,
         "method": method,
         "chat_template": chat_template,
         "tokenizer": {
@@ -126,6 +157,16 @@ def transplant_command(
     recipe = with_tensors(make_recipe(said, settings or []), keep_tensor, drop_tensor)
     flags = {"overwrite": overwrite, "plan_only": plan_only}
     _transplant(recipe, json_output, dry_run, resume, **flags)
+
+
+def _check_donor(donor: str | None, like: str | None) -> None:
+    """Check that there is something to take the vocabulary from.
+
+    Raises:
+        BadParameter: If there is nothing.
+    """
+    if donor is None and like is None:
+        raise typer.BadParameter("is missing; give it, or --like", param_hint="--donor")
 
 
 def run_command(

@@ -117,7 +117,8 @@ class Comparison(_Part):
     )
     memory: Annotated[str | None, BeforeValidator(_size)] = Field(
         default=None,
-        description="what `omp` may take at once, such as 4GB; without it, half of what there is",
+        description="what `omp` and `hypernet` may take at once, such as 4GB; without it, half of "
+        "what there is",
     )
     out: str | None = Field(
         default=None, description="the folder to write; without it, BASE-DONOR-compare here"

@@ -29,12 +29,12 @@ class Run:
 def by_default() -> list[str]:
     """Name the methods that are compared where none is named.
 
-    They are those that can be made without settings, but for the presets that are then the same as
+    They are those that can work without settings, but for the presets that are then the same as
     ``pieces``, whose rows need not be measured again under other names.
     """
     found = []
     for name, kind in METHODS.items():
-        if any(field.is_required() for field in kind.model_fields.values()):
+        if kind.wants or any(field.is_required() for field in kind.model_fields.values()):
             continue
         made = kind()
         if not isinstance(made, Preset) or made.pieces != Pieces():

@@ -1,6 +1,7 @@
 """One forward pass: how many nats each asked token costs."""
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -54,6 +55,10 @@ class Losses:
         fitting = LOGITS_BYTES // (positions * self.rows * self._item)
         return max(1, min(batch_tokens // inputs, fitting))
 
+    def options(self, positions: int) -> dict[str, Any]:
+        """Tell how to call the model for the logits of the last positions; more may come."""
+        return ({"logits_to_keep": positions} if self._keeps else {}) | self._options
+
     @torch.inference_mode()
     def of(self, batch: list[Window]) -> Tensor:
         """Run the model once.
@@ -72,24 +77,43 @@ class Losses:
         if self._ids is not None:
             inputs, targets = self._ids[inputs], self._ids[targets]
         asked = targets.shape[1]
-        keep = {"logits_to_keep": asked} if self._keeps else {}
-        logits: Tensor = self._model(
-            input_ids=inputs.to(self._device), **keep, **self._options
-        ).logits
-        width = logits.shape[-1]
-        if int(targets.max()) >= width:
+        inputs = inputs.to(self._device)
+        logits: Tensor = self._model(input_ids=inputs, **self.options(asked)).logits
+        rows = [row[-asked:] for row in logits]
+        return self.nats(rows, list(targets)).view(targets.shape)
+
+    def nats(self, logits: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+        """Tell how many nats targets cost.
+
+        Args:
+            logits: Of each window (n, T), of the positions before its targets.
+            targets: Of each window (n,) ids.
+
+        Returns:
+            (sum of all n,) float64 on the CPU, window by window, computed in float32.
+
+        Raises:
+            EvaluationError: If the head has no row for a target, or a loss is not finite.
+        """
+        width = logits[0].shape[-1]
+        largest = max(int(wanted.max()) for wanted in targets)
+        if largest >= width:
             raise EvaluationError(
                 f"the head of {self._name} has {width} rows, but its tokenizer gave the id "
-                f"{int(targets.max())}; give a model and a tokenizer that belong together"
+                f"{largest}; give a model and a tokenizer that belong together"
             )
         # float32 logits and their log-softmax, of so many positions at a time.
         step = max(1, LOGITS_BYTES // (8 * width))
         parts = [
-            functional.cross_entropy(part.float(), answers, reduction="none")
-            for row, wanted in zip(logits, targets.to(logits.device), strict=True)
-            for part, answers in zip(row[-asked:].split(step), wanted.split(step), strict=True)
+            functional.cross_entropy(
+                row[start : start + step].float(),
+                wanted[start : start + step].to(row.device),
+                reduction="none",
+            )
+            for row, wanted in zip(logits, targets, strict=True)
+            for start in range(0, len(wanted), step)
         ]
-        losses = torch.cat(parts).double().cpu().view(targets.shape)
+        losses = torch.cat(parts).double().cpu()
         if not bool(torch.isfinite(losses).all()):
             raise EvaluationError(
                 f"{self._name} gives losses that are not finite (NaN or infinite) in {self.dtype};"

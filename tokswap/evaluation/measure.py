@@ -65,11 +65,7 @@ def evaluate(
     names = list(dict.fromkeys([*([against] if against else []), *models]))
     if not names:
         raise EvaluationError("no model was given; name one, as `tokswap eval tiny-llama`")
-    if max_bytes is not None and not datasets:
-        raise EvaluationError("max_bytes limits datasets, and none was given; leave it out")
-    sources = [file_text(Path(path).expanduser()) for path in texts]
-    sources += [dataset_text(spec, max_bytes) for spec in datasets]
-    sources = sources or [file_text(SAMPLE)]
+    sources = find_texts(texts, datasets, max_bytes)
     checkpoints = [Checkpoint.open(name) for name in names]
     window, stride = settle_window(checkpoints, window, stride)
     device = pick_device(device)
@@ -78,6 +74,21 @@ def evaluate(
         for checkpoint in checkpoints
     ]
     return Evaluation(tuple(scores), against)
+
+
+def find_texts(
+    texts: Sequence[str | Path], datasets: Sequence[str] = (), max_bytes: int | None = None
+) -> list[Text]:
+    """Open what is to be measured on; see :func:`evaluate`.
+
+    Raises:
+        EvaluationError: If a text cannot be read.
+    """
+    if max_bytes is not None and not datasets:
+        raise EvaluationError("max_bytes limits datasets, and none was given; leave it out")
+    sources = [file_text(Path(path).expanduser()) for path in texts]
+    sources += [dataset_text(spec, max_bytes) for spec in datasets]
+    return sources or [file_text(SAMPLE)]
 
 
 @dataclass(frozen=True)

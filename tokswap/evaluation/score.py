@@ -1,6 +1,7 @@
 """Bits per byte of a causal language model: one figure for models of any tokenizer."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -139,7 +140,7 @@ def tally_model(  # noqa: PLR0913 - as score_model
         for owner, (text, count) in enumerate(zip(texts, counts, strict=True)):
             for document in text.open():
                 ids = stream_ids(_counted(document, count, advance), tokenizer)
-                pieces = _read(_checked(ids, name, reading.tokens), reading, count)
+                pieces = _read(checked_ids(ids, name, reading.tokens), reading, count)
                 if start is None and reading.sizes is not None:
                     pieces = _first_left_out(pieces, count, reading.sizes)
                 for cut in cut_windows(pieces, start, window, stride):
@@ -148,7 +149,7 @@ def tally_model(  # noqa: PLR0913 - as score_model
     def size(inputs: int, targets: int) -> int:
         return losses.batch_size(inputs, targets, batch_tokens)
 
-    with progress.bar(f"scoring {name}", _total_size(texts)) as advance:
+    with progress.bar(f"scoring {name}", total_size(texts)) as advance:
         for batch in batches(windows(advance), size):
             nats = _run(losses, [cut for _, cut in batch], name)
             targets = torch.tensor([cut.targets for _, cut in batch])
@@ -211,20 +212,36 @@ def check_window(limit: int | None, name: str, window: int, stride: int) -> None
 
 
 def _run(losses: Losses, batch: list[Window], name: str) -> Tensor:
-    """Run the model once; what goes wrong in there is told in a sentence.
+    """Run the model once.
+
+    Raises:
+        EvaluationError: If the model cannot be run, or its losses cannot be used.
+    """
+    with running(name, len(batch), len(batch[0].inputs)):
+        return losses.of(batch)
+
+
+@contextmanager
+def running(name: str, windows: int, tokens: int) -> Iterator[None]:
+    """Tell what goes wrong in a model in a sentence.
+
+    Args:
+        name: What messages call the model.
+        windows: How many windows it is run on.
+        tokens: How long each is.
 
     Raises:
         EvaluationError: If the model cannot be run, or its losses cannot be used.
     """
     try:
-        return losses.of(batch)
+        yield
     except EvaluationError:
         raise
     except Exception as error:  # each architecture fails by exceptions of its own
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise EvaluationError(
-            f"{name} cannot be run on {len(batch)} windows of {len(batch[0].inputs)} tokens "
-            f"({reason}); give a shorter window, or another model or device"
+            f"{name} cannot be run on {windows} windows of {tokens} tokens ({reason}); give a "
+            "shorter window, or another model or device"
         ) from error
 
 
@@ -240,7 +257,7 @@ def _check_groups(group_of: Tensor, names: Sequence[str], token_bytes: Tensor | 
         raise ValueError(f"group_of holds indices outside of the {len(names)} group_names")
 
 
-def _total_size(texts: Sequence[Text]) -> int:
+def total_size(texts: Sequence[Text]) -> int:
     """Add up how many bytes there are; 0, for no bar, where one text does not know."""
     return sum(text.size for text in texts) if all(text.size for text in texts) else 0
 
@@ -254,7 +271,12 @@ def _counted(chunks: Iterator[str], count: Count, advance: Callable[[int], None]
         yield chunk
 
 
-def _checked(ids: Iterator[list[int]], name: str, rows: int) -> Iterator[list[int]]:
+def checked_ids(ids: Iterator[list[int]], name: str, rows: int) -> Iterator[list[int]]:
+    """Pass token ids on, if the model has rows for them.
+
+    Raises:
+        EvaluationError: If it has not.
+    """
     # On a GPU an id out of range would not raise but break the process.
     for part in ids:
         if part and max(part) >= rows:

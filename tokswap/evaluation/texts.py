@@ -1,7 +1,7 @@
 """Where the measured text comes from: files and datasets, read as a stream."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,29 +91,43 @@ def dataset_text(spec: str, max_bytes: int | None = None) -> Text:
     Raises:
         EvaluationError: If the dataset cannot be opened, or no column is known to hold the text.
     """
+    rows, column, name = dataset_rows(spec, SPLITS)
+    return Text(name, lambda: _documents(spec, rows, column, max_bytes), size=max_bytes or 0)
+
+
+def dataset_rows(spec: str, splits: Sequence[str]) -> tuple[Any, str, str]:
+    """Open a dataset as a stream of rows.
+
+    Args:
+        spec: See :func:`dataset_text`.
+        splits: Which splits stand for one that is not named, the first that is there.
+
+    Returns:
+        The rows, the column that holds the text, and a name that says which split it is.
+
+    Raises:
+        EvaluationError: As :func:`dataset_text`.
+    """
     identity, config, split = _parse(spec)
     try:
         with _quiet():
             import datasets
 
-            splits = datasets.load_dataset(identity, config, streaming=True)
+            found = datasets.load_dataset(identity, config, streaming=True)
     except Exception as error:  # the library raises a dozen kinds, down to those of pyarrow
         raise EvaluationError(
             f"dataset {spec!r} cannot be opened: {_one_line(error)}; check the spelling "
             "(ID[:CONFIG[:SPLIT]]) and the network, or give a local folder with data files"
         ) from error
-    split = split or next((name for name in SPLITS if name in splits), "test")
-    if split not in splits:
+    split = split or next((name for name in splits if name in found), splits[0])
+    if split not in found:
         raise EvaluationError(
-            f"dataset {spec!r} has no split {split!r}, only {', '.join(map(str, splits))}; "
+            f"dataset {spec!r} has no split {split!r}, only {', '.join(map(str, found))}; "
             "name one of them as ID:CONFIG:SPLIT"
         )
-    column = _text_column(spec, splits[split])
     label = Path(identity).name if Path(identity).is_dir() else identity
     name = f"{label}{f':{config}' if config else ''} ({split})"
-    return Text(
-        name, lambda: _documents(spec, splits[split], column, max_bytes), size=max_bytes or 0
-    )
+    return found[split], _text_column(spec, found[split]), name
 
 
 def _parse(spec: str) -> tuple[str, str | None, str | None]:

@@ -7,6 +7,7 @@ from tokswap.methods.base import ROLES, Method, Problem, Role, Side, WithAverage
 from tokswap.methods.clp import CLP
 from tokswap.methods.cost import Cost, Sizes
 from tokswap.methods.focus import Focus
+from tokswap.methods.hypernet import Hypernet
 from tokswap.methods.interpolate import Interpolate
 from tokswap.methods.landmarks import Landmarks
 from tokswap.methods.mean import Mean
@@ -44,6 +45,7 @@ METHODS: Mapping[str, type[Method]] = {
     "retok": ReTok,
     "fvt": FVT,
     "transplant-vocab": TransplantVocab,
+    "hypernet": Hypernet,
     # By nothing of the token's own.
     "mean": Mean,
     "normal": Normal,

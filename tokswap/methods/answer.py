@@ -22,12 +22,14 @@ class Answer:
         averages: (A, S), each average as a combination of base rows.
         places: (R,) int64, ascending: which of the M rows are held.
         rows: (R, D) float32, those rows.
+        bias: (R,) float32, what the base's head adds to their logits; None where nothing is said.
     """
 
     weights: "SparseRows"
     averages: "SparseRows"
     places: "Tensor"
     rows: "Tensor"
+    bias: "Tensor | None" = None
 
     @classmethod
     def of(cls, filled: "SparseRows | WithAverages | Tensor | Answer", base_rows: int) -> "Answer":
@@ -80,7 +82,8 @@ class Answer:
 def weighted(answers: Sequence[Answer], shares: Sequence[float], problem: Problem) -> Answer:
     """Add answers for the same tokens, each times its share.
 
-    A row that one of them holds as it is will be held; else weights are added to weights.
+    A row that one of them holds as it is will be held; else weights are added to weights. What is
+    said of the bias is left out, for the others have no word on it.
     """
     import torch
 
@@ -124,7 +127,10 @@ def joined(answers: Sequence[Answer], members: Sequence[Sequence[int]], problem:
     if not held:
         return Answer(total, averages, torch.empty(0, dtype=torch.int64), torch.empty(0, 0))
     places, order = torch.cat([where for where, _ in held]).sort()
-    return Answer(total, averages, places, torch.cat([rows for _, rows in held])[order])
+    said = [answer.bias for answer in answers if len(answer.places)]
+    biases = [bias[:, None] for bias in said if bias is not None]
+    bias = torch.cat(biases)[order, 0] if len(biases) == len(said) else None
+    return Answer(total, averages, places, torch.cat([rows for _, rows in held])[order], bias)
 
 
 def _side_by_side(answers: Sequence[Answer], columns: int) -> "tuple[SparseRows, list[SparseRows]]":

@@ -32,7 +32,8 @@ class Problem:
     Attributes:
         role: ``input`` (embedding) or ``output`` (head).
         alignment: The new vocabulary against the base's.
-        ids: Donor ids of the M tokens to fill, all of them missing from the base.
+        ids: Donor ids of the M tokens to fill, ascending: those that the base lacks, and the shared
+            ones where the method asks for them.
         base_table: Loads the base's table of this role, (S, D), in its stored type.
         donor_table: Loads the donor's table of this role, (rows, E); None for a bare tokenizer.
         generator: The only source of randomness.
@@ -42,6 +43,8 @@ class Problem:
             ``role``; both have one table of the donor's.
         base_inputs: Loads the base's input table, (S, D), whatever the role; without it,
             ``base_table`` is it.
+        base_outputs: The same of its output table.
+        has_bias: Whether the base's head adds a number of its own to each token's logit.
         purpose: What the rows are for, as progress tells it.
         blocks: Solves what takes long, in blocks that can be kept and shared among processes.
         tied: Whether the rows serve both roles of a base that has one table.
@@ -57,6 +60,8 @@ class Problem:
     untrained: "dict[Searched, Tensor]" = field(default_factory=dict)
     also: "Mapping[Role, Callable[[], Tensor]]" = field(default_factory=dict)
     base_inputs: "Callable[[], Tensor] | None" = None
+    base_outputs: "Callable[[], Tensor] | None" = None
+    has_bias: bool = False
     purpose: str = "rows"
     blocks: Blocks = field(default_factory=Blocks)
     tied: bool = False
@@ -128,6 +133,8 @@ class Method(BaseModel, ABC):
     """What it does, in one line."""
     paper: ClassVar[str]
     """Where it was published."""
+    wants: ClassVar[tuple[str, ...]] = ()
+    """Settings that have no default and without which it can be made, but not work."""
 
     @property
     def needs_donor(self) -> bool:
@@ -142,6 +149,11 @@ class Method(BaseModel, ABC):
         both roles of a base, if the donor has one table. To leave out rows that are unfit is no
         such need.
         """
+        return False
+
+    @property
+    def fills_shared(self) -> bool:
+        """Whether it fills the rows of shared tokens too, which are copied otherwise."""
         return False
 
     @property

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 
+from tokswap.errors import MethodError
 from tokswap.methods.base import Method
 from tokswap.methods.cost import Sizes
 
@@ -46,6 +47,15 @@ class Composite(Method):
         return {name: said for part in self.parts for name, said in part.sources().items()}
 
     def check(self, sizes: Sizes) -> None:
-        """See :meth:`Method.check`."""
+        """See :meth:`Method.check`.
+
+        Raises:
+            MethodError: If one of them fills the rows of shared tokens too.
+        """
         for part in self.parts:
+            if part.fills_shared:
+                raise MethodError(
+                    "a method that fills shared tokens too (shared: predict) stands alone; set "
+                    "shared: copy, or leave the other methods out"
+                )
             part.check(sizes)

@@ -19,11 +19,13 @@ class Sizes:
         alignment: The new vocabulary against the base's.
         base_width: D.
         donor_width: E; 0 where the donor's weights are not read.
+        tied: Whether one table of the base's serves both roles.
     """
 
     alignment: Alignment
     base_width: int
     donor_width: int
+    tied: bool = False
 
     @property
     def anchors(self) -> int:
@@ -34,6 +36,10 @@ class Sizes:
     def missing(self) -> int:
         """M."""
         return len(self.alignment.missing)
+
+    def filled(self, *, shared: bool) -> int:
+        """Rows that a method fills: M, and those of shared tokens where it fills them too."""
+        return self.missing + (self.alignment.shared if shared else 0)
 
     @property
     def used(self) -> int:

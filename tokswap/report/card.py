@@ -40,7 +40,7 @@ def write_card(path: Path, record: Mapping[str, Any], pair: Pair) -> None:
 # {title}
 
 {what}, made without training by tokswap
-{record["versions"]["tokswap"]}: {_methods(recipe)}.
+{record["versions"]["tokswap"]}: {_like(record) if recipe.get("like") else _methods(recipe)}.
 {_plan(record.get("plan"))}
 | rows of the new vocabulary | {counts["donor_size"]:,} |
 |---|---:|
@@ -94,6 +94,20 @@ def _methods(recipe: Mapping[str, Any]) -> str:
             of_role = f" for {role} rows" * bool(role)
             said.append(f"method `{name}`{of_role}{tokens} ({kind.summary}; {kind.paper})")
     return ", ".join(said)
+
+
+def _like(record: Mapping[str, Any]) -> str:
+    """Say how a fine-tune was made like its transplanted base, and what was added to it."""
+    like, body = record["like"], record["like"]["body"] or {}
+    said = f"by the rows of `{like['name']}`, which was made of `{like['original']}`"
+    trained = sum(bool(table["trained"]) for table in like["rows"].values())
+    said += ", with what further training has changed in them" * bool(trained)
+    if body.get("changed"):
+        said += (
+            f", and with {record['recipe']['strength']:g} of what it has changed in the body "
+            f"({body['changed']} of {body['compared']} tensors)"
+        )
+    return said
 
 
 def _notes(notes: Sequence[str]) -> str:

@@ -11,6 +11,15 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from tokswap.comparison.recipe import Comparison, Entry
+from tokswap.hypernet.training.recipe import (
+    HeldOutPart,
+    LossPart,
+    NetworkPart,
+    OptimizerPart,
+    SourcePart,
+    TokenizersPart,
+    TrainRecipe,
+)
 from tokswap.methods import METHODS
 from tokswap.recipe import EvalPart, Recipe, TensorsPart, TokenizerPart, TokenOverride
 
@@ -33,6 +42,17 @@ WORDS = {
 BOUNDS = {"gt": "over {}", "ge": "at least {}", "lt": "under {}", "le": "at most {}"}
 
 
+TRAINING: dict[str, type[BaseModel]] = {
+    "": TrainRecipe,
+    "sources.N.": SourcePart,
+    "network.": NetworkPart,
+    "tokenizers.": TokenizersPart,
+    "loss.": LossPart,
+    "optimizer.": OptimizerPart,
+    "held_out.": HeldOutPart,
+}
+"""The same of what `tokswap hypernet train` is asked."""
+
 COMPARISON: dict[str, type[BaseModel]] = {"": Comparison, "methods.N.": Entry}
 """The same of what `tokswap compare` is asked."""
 
@@ -45,6 +65,16 @@ def comparison_keys() -> str:
         for before, part in COMPARISON.items()
         for name, field in part.model_fields.items()
         if before or shared.get(name) != field.description
+    ]
+    return "\n".join(["| key | value | default | meaning |", "|---|---|---|---|", *rows])
+
+
+def training_keys() -> str:
+    """Write every key of a training's recipe."""
+    rows = [
+        _row(prefix + name, field)
+        for prefix, part in TRAINING.items()
+        for name, field in part.model_fields.items()
     ]
     return "\n".join(["| key | value | default | meaning |", "|---|---|---|---|", *rows])
 
@@ -115,4 +145,4 @@ def _kinds(annotation: Any) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    print(recipe_keys(), comparison_keys(), sep="\n\n")  # noqa: T201 - the module's work when run
+    print(recipe_keys(), comparison_keys(), training_keys(), sep="\n\n")  # noqa: T201 - the module's work when run

@@ -163,6 +163,22 @@ class SparseRows:
             starts - starts[0], self.indices[entries], self.weights[entries], self.columns
         )
 
+    def take(self, ids: Tensor) -> "SparseRows":
+        """Return some rows, (n,) ids, in that order; a row may be taken several times.
+
+        Raises:
+            ValueError: If there are no such rows.
+        """
+        _check_ids(ids, len(self), "ids", "rows")
+        ids = ids.cpu()
+        lengths = self.indptr.diff()[ids]
+        starts = _starts(lengths)
+        # Where each entry stands in its row, and where that row's entries begin.
+        entries = torch.arange(int(starts[-1])) + (
+            self.indptr[ids] - starts[:-1]
+        ).repeat_interleave(lengths)
+        return SparseRows(starts, self.indices[entries], self.weights[entries], self.columns)
+
     def map_columns(self, ids: Tensor, columns: int) -> "SparseRows":
         """Turn column j into column ``ids[j]`` of ``columns``; ids is (S,). Equal ids are summed.
 

@@ -7,6 +7,7 @@ them all.
 
 import hashlib
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,10 @@ from tokswap.vocabulary.tokens import Vocabulary
 Hashes = NDArray[np.int32]
 
 
+_known: WeakKeyDictionary[Vocabulary, Hashes] = WeakKeyDictionary()
+"""What was found of vocabularies that are in use: they are compared several times."""
+
+
 def token_hashes(vocabulary: Vocabulary) -> Hashes:
     """Give each id a number that stands for its token.
 
@@ -23,8 +28,10 @@ def token_hashes(vocabulary: Vocabulary) -> Hashes:
     roles that other files give to tokens do not count); 0 is an id without a token.
 
     Returns:
-        One number for each id from 0 to the highest one in use.
+        One number for each id from 0 to the highest one in use; an array to read only.
     """
+    if vocabulary in _known:
+        return _known[vocabulary]
     added = vocabulary.specification.get("added_tokens") or []
     special = {token["content"] for token in added if token.get("special")}
     found = np.zeros(len(vocabulary), dtype=np.uint32)
@@ -33,7 +40,7 @@ def token_hashes(vocabulary: Vocabulary) -> Hashes:
             digest = hashlib.blake2b(spelling, digest_size=4).digest()
             bits = max(int.from_bytes(digest, "little") >> 1, 1)
             found[number] = bits << 1 | (vocabulary.strings[number] in special)
-    return found.view(np.int32)
+    return _known.setdefault(vocabulary, found.view(np.int32))
 
 
 def content_hash(vocabulary: Vocabulary) -> str:
