@@ -117,7 +117,7 @@ def _recipe(
 
     Raises:
         RecipeError: If it is not valid, or says what is settled.
-        MethodError: If the method reads a donor's weights.
+        MethodError: If the method reads a donor's weights, or changes rows that are to stay.
     """
     names = {"base_model": model, "donor": model}
     said = {key: value for key, value in settings.items() if value is not None}
@@ -142,6 +142,11 @@ def _recipe(
         raise MethodError(
             f"{recipe.label} reads a donor's weights, and there is no donor of tokens that a model "
             f"is to have beyond its own; choose another method: {others}"
+        )
+    if any(method.fills_shared for method in recipe.methods.values()):
+        raise MethodError(
+            f"{recipe.label} is to fill the rows of tokens that {model!r} has, and an extended model "
+            "keeps them; use `method.shared=copy`"
         )
     return recipe
 
