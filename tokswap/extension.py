@@ -145,8 +145,8 @@ def _recipe(
         )
     if any(method.fills_shared for method in recipe.methods.values()):
         raise MethodError(
-            f"{recipe.label} is to fill the rows of tokens that {model!r} has, and an extended model "
-            "keeps them; use `method.shared=copy`"
+            f"{recipe.label} is to fill the rows of tokens that {model!r} has, and an extended "
+            "model keeps them; use `method.shared=copy`"
         )
     return recipe
 
