@@ -57,6 +57,7 @@ def phi(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.half().save_pretrained(folder)
     said = json.loads((folder / "config.json").read_text())
     del said["bos_token_id"]  # left to the default of the class
+    said["tokenizer_class"] = "PreTrainedTokenizerFast"
     (folder / "config.json").write_text(json.dumps(said))
     for file in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(BUNDLED_FOLDER / "tiny-llama" / file, folder)
@@ -201,6 +202,11 @@ def test_ids_that_the_model_has_another_use_for_are_not_taken(phi: Path, tmp_pat
         ({"tokens": []}, RecipeError, "nothing to add"),
         ({"tokens": ["New York"]}, RecipeError, "cannot have one of the tokens"),
         ({"texts": ["nowhere.txt"]}, EvaluationError, "nowhere.txt cannot be read"),
+        (
+            {"method": "hypernet", "parameters": {"checkpoint": "x", "shared": "predict"}},
+            MethodError,
+            "hypernet is to fill the rows of tokens that 'tiny-llama' has",
+        ),
         ({"method": "peices"}, RecipeError, "did you mean 'pieces'"),
         ({"model": BUNDLED_FOLDER / "tiny-llama", "out": BUNDLED_FOLDER}, OutputError, "."),
     ],

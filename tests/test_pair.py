@@ -49,3 +49,11 @@ def test_a_multiple_rounds_up_either(donor: tuple[Checkpoint, int]) -> None:
         stored = new_rows(checkpoint, TokenizerPart(pad_to_multiple_of=multiple))
         assert stored % multiple == 0
         assert rows <= stored < rows + multiple
+
+
+def test_there_may_be_a_least(donor: tuple[Checkpoint, int]) -> None:
+    checkpoint, rows = donor
+    for least in (0, TOKENS - 1, 9999):
+        assert new_rows(checkpoint, least=least) == max(rows, least)
+        tight = TokenizerPart(size="tight", pad_to_multiple_of=100)
+        assert new_rows(checkpoint, tight, least) == -(-max(TOKENS, least) // 100) * 100

@@ -78,6 +78,7 @@ def extend(
     paths = [Path(path).expanduser() for path in texts]
     recipe = _recipe(model, paths, settings, overrides)
     listed = read_tokens(Path(tokens).expanduser()) if isinstance(tokens, str | Path) else tokens
+    sources = [file_text(path) for path in paths or [SAMPLE]]  # a misspelt name is told at once
     base = Checkpoint.open(model)
     record: dict[str, Any] = {}
 
@@ -95,7 +96,6 @@ def extend(
         check_extended(base.vocabulary, donor.vocabulary, found)
         _check_ids(base, donor.vocabulary)
         pair = checked(pair_of(base, donor, recipe, with_donor=False, grow_only=True), recipe)
-        sources = [file_text(path) for path in paths or [SAMPLE]]
         firing = count_firing(base.vocabulary, donor.vocabulary, found, sources)
         record["extended"] = _said(found, donor.vocabulary, stale, firing)
         return pair, _notes(found, donor.vocabulary, stale)
@@ -117,7 +117,7 @@ def _recipe(
 
     Raises:
         RecipeError: If it is not valid, or says what is settled.
-        MethodError: If the method reads a donor's weights.
+        MethodError: If the method reads a donor's weights, or changes rows that are to stay.
     """
     names = {"base_model": model, "donor": model}
     said = {key: value for key, value in settings.items() if value is not None}
@@ -142,6 +142,11 @@ def _recipe(
         raise MethodError(
             f"{recipe.label} reads a donor's weights, and there is no donor of tokens that a model "
             f"is to have beyond its own; choose another method: {others}"
+        )
+    if any(method.fills_shared for method in recipe.methods.values()):
+        raise MethodError(
+            f"{recipe.label} is to fill the rows of tokens that {model!r} has, and an extended "
+            "model keeps them; use `method.shared=copy`"
         )
     return recipe
 

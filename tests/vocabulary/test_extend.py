@@ -193,8 +193,8 @@ def test_added_tokens_that_a_byte_level_decoder_would_spoil_are_refused(
 @pytest.mark.parametrize(
     ("name", "tokens", "message"),
     [
-        ("split", ["a", "<|endoftext|>"], "split cannot have one of the tokens; leave it out:\n  "
-         r"'<.endoftext.>': it is a special token$"),
+        ("split", ["a", "<|endoftext|>"], "split cannot have one of the tokens; leave it out "
+         r"\(--skip does\):\n  '<.endoftext.>': it is a special token$"),
         ("split", ["New York", "xyz", "don't"], r"cannot have 2 of the tokens; leave them out "
          r"\(--skip does\), or find what its model cannot make by `--as added`:\n  'New York': the "
          r"pre-tokenizer cuts it into 'New' and ' York'\n  \"don't\": the"),

@@ -130,6 +130,9 @@ def _licences(folder: Path, pair: Pair) -> str:
         "base": (pair.base, [name for name in names if name in of_base]),
         "donor": (pair.donor, [name for name in names if name not in of_base]),
     }
+    if pair.base.location == pair.donor.location:
+        lines[0] = "The licence of the model applies:"
+        del sides["donor"]
     for side, (model, files) in sides.items():
         stated = stated_licence(model) or "none stated"
         where = f"; see {', '.join(files)}" if files else ""

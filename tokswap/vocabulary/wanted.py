@@ -52,7 +52,7 @@ def sort_out(
         else:
             wanted.append(token)
     if faults and not skip:
-        way = "leave it out" if len(faults) == 1 else "leave them out (--skip does)"
+        way = f"leave {'it' if len(faults) == 1 else 'them'} out (--skip does)"
         way += ", or find what its model cannot make by `--as added`" * split
         raise RecipeError(
             f"{vocabulary.name} cannot have {_counted(len(faults))}; {way}:"
