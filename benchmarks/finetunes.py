@@ -86,7 +86,7 @@ def main() -> None:
     made = work / "made"
     tokswap.transplant(base_model=BASE, donor=DONOR, out=str(made), **QUIET)
     tuned = train(BUNDLED_FOLDER / BASE, text[:-100_000], work / "tuned", steps=300, lr=3e-4)
-    healed = train(made, library, work / "healed", steps=200, lr=2e-4)
+    healed = train(made, library, work / "healed", steps=400, lr=2e-4)
     for name in ("tokswap.json", "tokswap.plan"):  # which a trainer leaves out
         shutil.copy(made / name, healed)
 
