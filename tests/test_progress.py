@@ -54,9 +54,12 @@ def test_nothing_is_told_where_it_is_not_asked_for(capsys: pytest.CaptureFixture
 def test_what_is_silenced_tells_nothing_and_the_rest_goes_on(
     clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(ValueError, match="inside"), progress.silenced():
-        progress.note("a note")
-        with progress.bar("inner", 10):
+    def work() -> None:
+        with progress.silenced(), progress.bar("inner", 10):
+            progress.note("a note")
             raise ValueError("inside")
+
+    with pytest.raises(ValueError, match="inside"):
+        work()
     progress.note("behind")
     assert capsys.readouterr().err == "behind\n"
