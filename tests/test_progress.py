@@ -49,3 +49,17 @@ def test_nothing_is_told_where_it_is_not_asked_for(capsys: pytest.CaptureFixture
     with progress.bar("solve", 10) as advance:
         advance(10)
     assert capsys.readouterr().err == ""
+
+
+def test_what_is_silenced_tells_nothing_and_the_rest_goes_on(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> None:
+        with progress.silenced(), progress.bar("inner", 10):
+            progress.note("a note")
+            raise ValueError("inside")
+
+    with pytest.raises(ValueError, match="inside"):
+        work()
+    progress.note("behind")
+    assert capsys.readouterr().err == "behind\n"

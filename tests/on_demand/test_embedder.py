@@ -58,7 +58,6 @@ def test_the_bases_tokens_keep_their_rows(opened: Open, name: str) -> None:
         ("pieces", {"strategy": "asymmetric"}),
         ("mean", {}),
         ({"input": "pieces", "output": "omp"}, {"output": {"k": 4}}),
-        ("procrustes", {}),
     ],
     ids=str,
 )

@@ -116,6 +116,15 @@ def test_bytes_that_the_base_has_become_its_token(vocabulary: Vocabulary) -> Non
     assert merger.sequences() == [[5], [7]]
 
 
+def test_a_run_is_merged_from_the_left_however_it_came_about(make: Make) -> None:
+    vocabulary = make(["a", "bc", "ab", "c"])
+    # The first of three "abc" is made last.
+    merger = BatchMerger([[0, 1, 2, 3, 2, 3]], vocabulary, lambda _: True, FIRST)
+    merger.merge(3)
+    assert merger.tokens == [b"abc", b"abcabc"]
+    assert merger.sequences() == [[FIRST + 1, FIRST]]
+
+
 def test_special_and_unknown_ids_never_merge(vocabulary: Vocabulary) -> None:
     sequence = [0, 0, 1, 0, 9, 9, 2, 8]
     merger = BatchMerger([sequence], vocabulary, lambda _: True, FIRST)
