@@ -51,7 +51,8 @@ def train(source: Path, text: str, out: Path, *, steps: int, lr: float) -> Path:
         optimizer.step()
         optimizer.zero_grad()
         if step % 50 == 0:
-            print(f"{out.name} {step}: {loss.item():.3f}, {time.perf_counter() - start:.0f} s")
+            past = time.perf_counter() - start
+            print(f"{out.name} {step}: {loss.item():.3f}, {past:.0f} s", flush=True)
     model.to(torch.bfloat16).save_pretrained(out)
     tokenizer.save_pretrained(out)
     return out
@@ -85,7 +86,7 @@ def main() -> None:
     made = work / "made"
     tokswap.transplant(base_model=BASE, donor=DONOR, out=str(made), **QUIET)
     tuned = train(BUNDLED_FOLDER / BASE, text[:-100_000], work / "tuned", steps=300, lr=3e-4)
-    healed = train(made, library, work / "healed", steps=400, lr=2e-4)
+    healed = train(made, library, work / "healed", steps=200, lr=2e-4)
     for name in ("tokswap.json", "tokswap.plan"):  # which a trainer leaves out
         shutil.copy(made / name, healed)
 

@@ -55,6 +55,9 @@ def phi(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = PhiForCausalLM(config)
     torch.nn.init.normal_(model.lm_head.bias)
     model.half().save_pretrained(folder)
+    said = json.loads((folder / "config.json").read_text())
+    del said["bos_token_id"]  # left to the default of the class
+    (folder / "config.json").write_text(json.dumps(said))
     for file in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(BUNDLED_FOLDER / "tiny-llama" / file, folder)
     return folder

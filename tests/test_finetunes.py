@@ -460,6 +460,25 @@ def test_a_fine_tune_with_a_head_of_its_own_gets_the_tables_changes_in_both(
         assert (made[name][shared].double() - wanted).abs().max() < 0.01
 
 
+def test_tokens_that_a_fine_tune_has_added_do_no_harm(tied: Models, tmp_path: Path) -> None:
+    rows = tensors(tied.tuned)[INPUT]
+    more = torch.cat([rows, torch.full((64, rows.shape[1]), 5.0).bfloat16()])
+    fine = changed(tied.tuned, tmp_path / "fine", INPUT, more)
+    for name, change in (
+        ("config.json", lambda said: said | {"vocab_size": len(more)}),
+        ("tokenizer.json", lambda said: said | {"added_tokens": [
+            *said["added_tokens"],
+            {**said["added_tokens"][0], "id": len(rows), "content": "<|think|>"},
+        ]}),
+    ):  # fmt: skip
+        said = json.loads((fine / name).read_text())
+        (fine / name).write_text(json.dumps(change(said)))
+    result = put(fine, tied.healed, tmp_path / "out")
+    assert any("has 1 token more than the plan's base" in line for line in result.warnings)
+    made, plain = tensors(tmp_path / "out"), tensors(tied.result.folder)
+    assert all(same(made[name], plain[name]) for name in plain)
+
+
 def test_a_stranger_is_noticed(tied: Models, tmp_path: Path) -> None:
     draw = torch.Generator().manual_seed(0)
     given = {

@@ -70,13 +70,16 @@ def test_places_without_a_token_that_was_asked_for_are_told(count: Count) -> Non
     assert untouched.before == untouched.after
 
 
-@pytest.mark.parametrize("model", ["tiny-llama", "tiny-mistral"])  # one has a dummy space first
-def test_the_cut_that_wins_is_shown(model: str, count: Count) -> None:
-    found = count(model, ["hypernet"], "zz\nsome hypernetworks")
+@pytest.mark.parametrize(
+    ("model", "before"),
+    [("tiny-llama", " "), ("tiny-mistral", "(")],  # the latter begins texts with a dummy space
+)
+def test_the_cut_that_wins_is_shown(model: str, before: str, count: Count) -> None:
+    found = count(model, ["hypernet"], f"zz\nsome{before}hypernetworks")
     said = found.silent["hypernet"]
     assert said.occurs == 1
     assert len(said.cut) > 1
-    assert "".join(map(literal_eval, said.cut)).strip().startswith("hypernet")
+    assert "".join(map(literal_eval, said.cut)).startswith(f"{before.strip('(')}hypernet")
 
 
 def test_added_tokens_are_counted_in_raw_text(count: Count) -> None:

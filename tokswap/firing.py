@@ -194,10 +194,10 @@ def _changes(
     ends = sides[0].ends(before), sides[1].ends(after)
     common = np.intersect1d(ends[0], ends[1])
     stop = [np.searchsorted(side, common, side="right") for side in ends]
-    length = [np.diff(side, prepend=0) for side in stop]
-    same = (length[0] == 1) & (length[1] == 1) & (before[stop[0] - 1] == after[stop[1] - 1])
+    start = np.concatenate([[0], stop[1][:-1]])
+    same = before[stop[0] - 1] == after[stop[1] - 1]  # of one length, so the stretch is no longer
     so_far = np.concatenate([[0], np.cumsum(asked[after])])
-    holds = so_far[stop[1]] > so_far[stop[1] - length[1]]
+    holds = so_far[stop[1]] > so_far[start]
     return int((~same).sum()), int((~same & ~holds).sum())
 
 

@@ -121,7 +121,9 @@ def transplant(
 
     Args:
         recipe: What to do; or its fields as keywords: ``transplant(base_model="tiny-llama",
-            donor="tiny-mistral", method="omp", parameters={"k": 32}, out="out/demo")``.
+            donor="tiny-mistral", method="omp", parameters={"k": 32}, out="out/demo")``. With
+            ``like`` in the donor's place, ``base_model`` is a fine-tune of a base that was
+            transplanted (:func:`tokswap.finetunes.transplant_like`).
         overwrite: Replace an earlier output of this program at the same place.
         plan_only: Write only the plan and the record: no weights, no tokenizer.
         resume: Go on from the blocks that a run to the same output had solved when it was stopped.

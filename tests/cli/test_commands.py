@@ -43,6 +43,7 @@ def test_commands_are_those_that_are_promised() -> None:
         "transplant",
         "run",
         "apply",
+        "extend",
         "eval",
         "inspect",
         "held-out",

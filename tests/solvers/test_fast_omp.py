@@ -91,8 +91,10 @@ def test_fast_in_double_precision() -> None:
     ],
 )
 def test_the_look_is_chosen_by_the_sizes(
-    atoms: int, k: int, expected: int, pairs: int, look: str
+    atoms: int, k: int, expected: int, pairs: int, look: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Where bfloat16 is no faster: a processor with a matrix unit for it has `product` always."""
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     table = structured(atoms, 32)
     for memory in (None, 1 << 28):
         chosen = Pursuit(table, k, mode="fast", expected=expected, pairs=pairs, memory=memory)

@@ -225,6 +225,13 @@ def test_what_cannot_be_added_may_be_left_out(small: Load, extend: Any) -> None:
         extend(old, ["New York"], skip=True)
 
 
+def test_no_special_token_is_made_on_the_way(small: Load, extend: Any) -> None:
+    old = small("prepend")
+    assert "<s>" in old.specification["model"]["vocab"]
+    _, found = extend(old, ["<s>x", "x<s>", "<s"])
+    assert not found.bridges
+
+
 def test_a_byte_token_is_no_token_of_the_text(small: Load, extend: Any) -> None:
     old = small("prepend")
     assert old.ids[b"\t"] in old.fallback

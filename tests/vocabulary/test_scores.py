@@ -61,3 +61,9 @@ def test_within_other_text_a_piece_takes_the_place_of_its_own_pieces_alone() -> 
     new = build([*vocab, *found.items()])
     assert new.encode("abc").tokens == ["ab", "c"]
     assert new.encode("cab").tokens == ["ca", "b"]  # as before, for that was better by far
+
+
+def test_a_piece_of_new_pieces_is_better_than_they_are() -> None:
+    vocab = [("<unk>", 0.0), ("a", -5.0), ("b", -5.0), ("x", -100.0)]
+    found = new_scores(["abab", "ab"], dict(vocab[1:]), worst=-100.0)
+    assert build([*vocab, *found.items()]).encode("abab").tokens == ["abab"]

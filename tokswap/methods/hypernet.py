@@ -127,6 +127,8 @@ class Hypernet(Method):
         separate = opened.config.separate_out_embeddings
         self.check(Sizes(alignment, tables[0].shape[1], 0, tied=problem.tied))
         tables = tables if separate else tables[:1]
+        if not problem.ids:  # of one kind of tokens, perhaps
+            return tables[0][:0].float()
         made = self._predicted(problem, tables)
         second = problem.role == "output" and made.outputs is not None
         rows = made.outputs if second and made.outputs is not None else made.inputs
