@@ -27,9 +27,17 @@ GPT2 = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64}
 NO_IDS = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
 KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "tied": ("LlamaForCausalLM", "byte-level", {**SIZES, "tie_word_embeddings": True}),
-    "untied": ("LlamaForCausalLM", "metaspace", {**SIZES, "tie_word_embeddings": False}),
+    "untied": (
+        "LlamaForCausalLM",
+        "metaspace",
+        {**SIZES, "tie_word_embeddings": False, "pad_token_id": 2},
+    ),
     "positions": ("GPT2LMHeadModel", "byte-level", GPT2),
-    "capped": ("Gemma2ForCausalLM", "split", {**SIZES, "head_dim": 8, "num_key_value_heads": 1}),
+    "capped": (
+        "Gemma2ForCausalLM",
+        "split",
+        {**SIZES, "head_dim": 8, "num_key_value_heads": 1, "pad_token_id": 300},
+    ),
     "head bias": ("PhiForCausalLM", "byte-level", SIZES),
     "states": ("MambaForCausalLM", "byte-level", {"hidden_size": 16, "num_hidden_layers": 2}),
     "bare": ("LlamaForCausalLM", "bare", SIZES),

@@ -209,13 +209,17 @@ def _check(base: FrozenBase) -> None:
     there = torch.ones(1, len(ids), dtype=torch.bool, device=ids.device)
     some = dict(zip(base.names, (table[ids] for table in base.tables), strict=True))
     places = torch.arange(len(ids), device=ids.device)[None]
-    alone = base.logits(places, some["input"], some.get("output"), some.get("bias"), there)
+    fault = CheckpointError(
+        f"{base.checkpoint.name} is a {base.layout.model_class} that does not go by the rows of "
+        "its tokens alone, so it cannot be trained through; give another base"
+    )
+    try:
+        alone = base.logits(places, some["input"], some.get("output"), some.get("bias"), there)
+    except (IndexError, RuntimeError) as error:  # other tables have another size
+        raise fault from error
     said = {} if base.mask is None else {"attention_mask": there.long()}
     among = base.model(input_ids=ids[None], **said).logits[..., ids]
     kind = base.model.get_parameter(base.names["input"]).dtype
     coarse = max(1e-3, 8 * torch.finfo(kind).eps)
     if (alone - among).abs().max() > coarse * among.abs().max():
-        raise CheckpointError(
-            f"{base.checkpoint.name} is a {base.layout.model_class} that does not go by the rows "
-            "of its tokens alone, so it cannot be trained through; give another base"
-        )
+        raise fault
