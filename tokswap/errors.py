@@ -10,6 +10,7 @@
     ├── OutputError            the output folder cannot be written, or holds something already
     ├── VerificationError      the written folder does not load as what it should be
     ├── EvaluationError        a text or a model cannot be measured
+    ├── RefitError             rows cannot be refitted to a text
     ├── TrainingError          a training cannot go on, or not be resumed
     └── RankError              another process of the same run has failed, or cannot be reached
 
@@ -55,6 +56,10 @@ class VerificationError(TokswapError):
 
 class EvaluationError(TokswapError):
     """A text or a model cannot be measured."""
+
+
+class RefitError(TokswapError):
+    """Rows cannot be refitted to a text."""
 
 
 class TrainingError(TokswapError):

@@ -115,14 +115,14 @@ def make_plan(
 
     def plan_of(role: Role, filled: Filled) -> RolePlan:
         split = {} if tables.tied or role == "output" else alignment.input_source
-        return role_plan(alignment, role, asked(role), filled, split)
+        return role_plan(alignment, role, asked(role), filled, split, tied=tables.tied)
 
     if tables.tied:
         roles: dict[Role, RolePlan] = {"input": plan_of("input", fill("input"))}
     elif alike(methods, donor_tied=tables.donor_tied):
         filled = fill("input", "output")
         roles = {"input": plan_of("input", filled)}
-        apart = bool(alignment.input_source)
+        apart = bool(alignment.input_source) or len(alignment.doubles) > 0
         roles["output"] = plan_of("output", filled) if apart else roles["input"]
     elif _asks_alike(methods, donor_tied=tables.donor_tied):
         # What the answers have in common is one question, which the blocks solve once.
@@ -160,6 +160,8 @@ def role_plan(
     asked: Sequence[int],
     filled: Filled,
     split: Mapping[int, int],
+    *,
+    tied: bool = False,
 ) -> RolePlan:
     """Put the rows of one role together.
 
@@ -169,6 +171,7 @@ def role_plan(
         asked: Ids of the tokens whose rows were filled.
         filled: Their rows, as a method answers.
         split: By donor id, the base row that is copied instead of the alignment's.
+        tied: Whether the rows serve both roles of a base that has one table.
 
     Raises:
         MethodError: If the rows are not finite.
@@ -182,6 +185,8 @@ def role_plan(
 
     source = alignment.source.copy()
     source[list(split)] = list(split.values())
+    if role == "output" or tied:
+        source[alignment.doubles] = alignment.base_rows  # the mean, which takes hardly anything
     source[list(asked)] = -1
     no_source = (source < 0) & np.isin(alignment.kind, (Kind.UNMATCHED, Kind.UNUSED))
     source[no_source] = alignment.base_rows  # the mean

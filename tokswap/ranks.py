@@ -107,6 +107,30 @@ class Ranks:
                 raise RankError(f"rank {rank} of {self.world}: {words.decode()}")
         return [words for _, words in heard]
 
+    def add(self, numbers: "Tensor") -> None:
+        """Add up what all ranks have, in place.
+
+        Args:
+            numbers: As many as on every other rank, of one type.
+
+        Raises:
+            RankError: If one of them has ended.
+        """
+        if self.group is None:
+            return
+        from torch import distributed
+
+        try:
+            here = numbers.cpu()
+            distributed.all_reduce(here, group=self.group)
+            numbers.copy_(here)
+        except RuntimeError as error:
+            self.over = True
+            raise RankError(
+                f"rank {self.rank} lost another one ({_line(error)}); see whether it was killed or "
+                "ran out of memory, and run again"
+            ) from error.with_traceback(None)
+
     def part(self) -> None:
         """Wait until every rank has done its part, and end their talk.
 

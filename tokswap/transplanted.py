@@ -210,7 +210,7 @@ def _worked_out(
     for role in ROLES[:1] if tied else ROLES:
         held = load_table(like, getattr(layout, role))[missing].float()
         split = {} if tied or role == "output" else alignment.input_source
-        roles[role] = role_plan(alignment, role, missing, held, split)
+        roles[role] = role_plan(alignment, role, missing, held, split, tied=tied)
     base, donor = original.vocabulary, like.vocabulary
     about = {
         side: {"name": which.name, "sha256": content_hash(which)}

@@ -86,6 +86,7 @@ def verify(
     base_rows, source = pair.alignment.base_rows, pair.alignment.source.copy()
     if not pair.layout.tied:
         source[list(pair.alignment.input_source)] = -1  # two tables, two sources
+    source[pair.alignment.doubles] = -1
     request = {
         "folder": str(folder),
         "base": str(pair.base.files.path("config.json").parent),

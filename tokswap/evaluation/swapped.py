@@ -92,6 +92,24 @@ class SwappedModel:
             )
         return cls(pair, *load_for_scoring(folder, device=device, dtype=dtype))
 
+    @property
+    def base(self) -> nn.Module:
+        """The loaded base, with its own rows."""
+        return self._model
+
+    def model(self, plan: Plan) -> nn.Module:
+        """Give the base a plan's rows, in place of those of the plan before.
+
+        Raises:
+            EvaluationError: If a model of the new size cannot be built.
+        """
+        return self._swap.model(plan)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The new vocabulary, as it would be read from a written folder."""
+        return self._vocabulary
+
     def own(self, texts: Sequence[Text], *, window: int, stride: int) -> CutScore:
         """Measure the base on its own cut of the text.
 

@@ -97,6 +97,26 @@ class Alignment:
         )
 
     @cached_property
+    def doubles(self) -> Ids:
+        """Donor ids of shared tokens that no text is cut into, for another one has their bytes.
+
+        Beside the plain ``A`` a vocabulary with byte fallback holds ``<0x41>``. Both have the same
+        counterpart in the base. Its row in the head would then stand there twice, and each of the
+        two would be given half of the probability that belongs to the one that is written.
+        A base that gets its own tokenizer keeps all its rows.
+        """
+        if self.own:
+            return np.empty(0, dtype=np.int64)
+        donor, source = self.donor, self.source
+
+        def doubled(number: int) -> bool:
+            written = donor.ids.get(donor.spelling[number] or b"", number)
+            return written != number and bool(source[written] == source[number])
+
+        shared = self.ids(Kind.SHARED)
+        return np.array([n for n in shared.tolist() if doubled(n)], dtype=np.int64)
+
+    @cached_property
     def pieces(self) -> dict[int, list[int]]:
         """Base ids of the pieces of each missing token, by donor id.
 

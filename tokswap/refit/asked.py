@@ -1,0 +1,73 @@
+"""What a recipe says of a refit: the text, how much of it, and what is to be done with it."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+TOKENS = 150_000
+"""Tokens that are read without another word: more gain little (docs/refit.md has the figures)."""
+STRENGTHS = (300.0, 100.0, 30.0, 10.0)
+"""Strengths of the pull among which held-out text decides, the strongest first."""
+
+
+def _as_list(said: Any) -> Any:
+    return [said] if isinstance(said, str) else said
+
+
+class RefitPart(BaseModel):
+    """How the rows that a method has made are refitted to text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    text: Annotated[list[str], BeforeValidator(_as_list)] = Field(
+        default_factory=list, description="text files, like what the model is meant for"
+    )
+    datasets: Annotated[list[str], BeforeValidator(_as_list)] = Field(
+        default_factory=list, description="datasets to stream, as ID[:CONFIG[:SPLIT]]"
+    )
+    written: int = Field(
+        default=0,
+        ge=0,
+        description="tokens of text that the base writes itself, where there is none",
+    )
+    tokens: int = Field(
+        default=TOKENS, ge=256, description="the donor's tokens that are read, at most"
+    )
+    window: int | None = Field(
+        default=None,
+        gt=1,
+        description="tokens seen at once; without it, what the base has positions for, 256 at most",
+    )
+    output: bool = Field(default=True, description="whether to refit the rows of the head")
+    blend: bool = Field(
+        default=True,
+        description="whether to look how much of its last piece the embedding of each kind of "
+        "token should hold, by reading alone",
+    )
+    match: float = Field(
+        default=0.0,
+        ge=0,
+        strict=False,
+        description="minutes in which rows of the embedding learn, through the frozen body, to "
+        "lead to the states that the tokens' pieces lead to",
+    )
+    steps: int | None = Field(
+        default=None, gt=0, description="steps of that, in place of `match`'s minutes"
+    )
+    strength: float | None = Field(
+        default=None,
+        gt=0,
+        strict=False,
+        description="of the pull towards the method's rows; without it, one of "
+        f"{', '.join(f'{s:g}' for s in STRENGTHS)}, which held-out text decides",
+    )
+
+    @model_validator(mode="after")
+    def _has_text(self) -> "RefitPart":
+        if not self.text and not self.datasets and not self.written:
+            raise ValueError(
+                "give text files as `text`, `datasets`, or `written: N` for text by the base itself"
+            )
+        if self.written and (self.text or self.datasets):
+            raise ValueError("`written` is for where there is no text; leave it or the text out")
+        return self

@@ -1,0 +1,144 @@
+"""The last step of a refit: the rows of the head, from the states of the text to the plan."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tokswap.blocks import digest
+from tokswap.checkpoint.tables import load_table
+from tokswap.evaluation.windows import Window
+from tokswap.methods import Role
+from tokswap.plan import Plan
+from tokswap.progress import note
+from tokswap.refit.asked import STRENGTHS
+from tokswap.refit.context import Context
+from tokswap.refit.head import HeadForm, find_form
+from tokswap.refit.outputs import Fitted, chosen, fit_rows
+from tokswap.refit.rows import bias_of, rows_of, with_rows
+from tokswap.refit.states import WINDOWS, Reader, kept_part, read_all
+from tokswap.refit.store import StateStore
+from tokswap.refit.tied import Part, best_part
+from tokswap.solvers.softmax_rows import Head
+
+
+def fit(context: Context, plan: Plan, before: Plan) -> tuple[Plan, dict[str, Any]]:
+    """Fit the rows of the head to the states of the text, if held-out text is the better for it.
+
+    Args:
+        context: What the refit works on.
+        plan: The plan, whose embedding may have been refined.
+        before: The plan as the method made it; of a tied base it is what must be bettered.
+
+    Raises:
+        RefitError: If the model or the disk is of no use.
+        RankError: If another rank fails.
+    """
+    layout, cut = context.pair.layout, context.cut
+    model = context.swapped.model(plan)
+    some = torch.tensor([cut.fit[0].inputs[:16]], device=context.device)
+    form = find_form(model, some, context.name)
+    part = kept_part(cut.tokens, context.times, len(context.free))
+    blocks = [*_blocks(cut.fit), *_blocks(cut.held_out)]
+    key = _key(context, plan, part)
+    store = StateStore(context.folder, key, len(blocks), memory=context.memory // 4)
+    table = load_table(context.pair.base, layout.output).float()
+    if context.ranks.first:
+        store.check_room(int(cut.tokens * part) + context.times, table.shape[1])
+    reader = Reader(model, form, context.place, context.name, part, context.seed)
+    read_all(reader, blocks, store, context.ranks, "read the text's states")
+    role: Role = "input" if layout.tied else "output"
+    start = rows_of(plan.roles[role], context.free, table).to(context.device)
+    rows, about = start, dict[str, Any]()
+    if context.ranks.first:
+        inside = len(_blocks(cut.fit))
+        numbers = range(inside), range(inside, len(blocks))
+        found = fit_rows(
+            store,
+            numbers,
+            start,
+            _head(context, form),
+            variance=float(table.var()),
+            strengths=(context.asked.strength,) if context.asked.strength else STRENGTHS,
+            memory=context.memory,
+        )
+        if layout.tied:
+            candidates = [
+                Part(one.strength, share, start + share * (one.rows - start))
+                for one in found
+                for share in (1.0, 0.5)
+            ]
+            rows, about = best_part(context, plan, before, candidates)
+        else:
+            rows, about = _choose(found, start)
+        about["part"] = part
+        store.clear()
+    rows, about = _shared(context, rows, about)
+    if not about["kept"]:
+        note("note: held-out text is no better for refitted rows of the head; they stay")
+        return (before if layout.tied else plan), about
+    bias = bias_of(context.pair, plan)
+    made = with_rows(plan.roles[role], context.free, rows, bias)
+    return replace(plan, roles={**plan.roles, role: made}), about
+
+
+def _choose(found: Sequence[Fitted], start: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    best = chosen(found)
+    about: dict[str, Any] = {
+        "tried": [{"strength": one.strength, "gain": one.gain} for one in found],
+        "kept": best is not None,
+    }
+    if best is None:
+        return start, about
+    return best.rows, about | {"strength": best.strength, "gain": best.gain}
+
+
+def _head(context: Context, form: HeadForm) -> Head:
+    bias = None if form.bias is None else form.bias[context.free.to(form.bias.device)] * form.scale
+    return Head(None if bias is None else bias.float(), form.cap)
+
+
+def _blocks(windows: Sequence[Window]) -> list[Sequence[Window]]:
+    return [windows[at : at + WINDOWS] for at in range(0, len(windows), WINDOWS)]
+
+
+def _key(context: Context, plan: Plan, part: float) -> str:
+    """Digest everything that decides the states: the base, all rows, the windows and the device."""
+    cut = context.cut
+    said: dict[str, Any] = {
+        "base": context.pair.base.name,
+        "revision": context.pair.base.files.revision,
+        "shards": [
+            [path.name, path.stat().st_size, path.stat().st_mtime_ns]
+            for path in (context.pair.base.files.path(name) for name in context.pair.base.shards)
+        ],
+        "windows": [[w.inputs, w.targets] for w in (*cut.fit, *cut.held_out)],
+        "device": torch.device(context.device).type,
+        "part": part,
+        "seed": context.seed,
+    }
+    tensors = [context.free]
+    for each in plan.roles.values():
+        tensors += [each.weights.indptr, each.weights.indices, each.weights.weights]
+        tensors += [each.averages.indices, each.averages.weights, each.dense_ids, each.dense_rows]
+    return digest(said, *tensors)
+
+
+def _shared(context: Context, rows: Tensor, about: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+    """Give all ranks what the first has found.
+
+    Raises:
+        RankError: If another rank fails.
+    """
+    import json
+
+    from safetensors.torch import load, save
+
+    if context.ranks.world == 1:
+        return rows, about
+    first = context.ranks.first
+    data = save({"rows": rows.cpu().contiguous()}, {"about": json.dumps(about)}) if first else b""
+    said = context.ranks.share(json.dumps(about).encode() if first else b"")[0]
+    return load(context.ranks.share(data)[0])["rows"].to(rows.device), dict(json.loads(said))

@@ -1,0 +1,71 @@
+"""The steps of a refit, each from a plan to a plan and what is to be said of it."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from tokswap.checkpoint.tables import load_table
+from tokswap.plan import Plan
+from tokswap.refit.blend import find_blend, kind_name
+from tokswap.refit.context import Context
+from tokswap.refit.matching import Matcher
+from tokswap.refit.rows import blended, rows_of, with_rows
+
+
+def blend(context: Context, plan: Plan) -> tuple[Plan, dict[str, Any]]:
+    """Put the best share of their last pieces into the rows of the embedding."""
+    alignment, vocabulary = context.pair.alignment, context.pair.donor.vocabulary
+    free = set(context.free.tolist())
+    everywhere = [int(number) for number in alignment.missing]
+
+    def kind_of(token: int) -> str | None:
+        return kind_name(vocabulary.spelling[token]) if token in free else None
+
+    found = find_blend(
+        context.lessons[0],
+        context.swapped.base,
+        lambda share: context.swapped.model(
+            blended(plan, alignment, dict.fromkeys(everywhere, share))
+        ),
+        kind_of,
+        context.name,
+        torch.device(context.device),
+    )
+    if found is None:
+        return plan, {}
+    rest = found.shares[""]
+    shares = {
+        number: found.shares.get(kind_name(vocabulary.spelling[number]), rest)
+        for number in everywhere
+    }
+    shown = {kind: share for kind, share in found.shares.items() if kind}
+    about = {"shares": shown, "before": found.before, "after": found.after}
+    return blended(plan, alignment, shares), about
+
+
+def match(context: Context, plan: Plan) -> tuple[Plan, dict[str, Any]]:
+    """Let the rows of the embedding learn through the body.
+
+    Raises:
+        RefitError: If states are not finite.
+        RankError: If another rank fails.
+    """
+    table = load_table(context.pair.base, context.pair.layout.input).float()
+    start = rows_of(plan.roles["input"], context.free, table).to(context.device)
+    model = context.swapped.model(plan)
+    matcher = Matcher(model, context.swapped.base, context.place, context.name, context.ranks)
+    found = matcher.learn(
+        context.lessons,
+        start,
+        minutes=context.asked.match,
+        steps=context.asked.steps,
+        seed=context.seed,
+        size=float(table.square().mean().sqrt()),
+    )
+    about = {"before": found.before, "after": found.after, "steps": found.steps}
+    if not found.kept:
+        return plan, about | {"kept": False}
+    roles = {"output": plan.roles.get("output", plan.roles["input"])}
+    roles["input"] = with_rows(plan.roles["input"], context.free, found.rows, None)
+    return replace(plan, roles={role: roles[role] for role in plan.roles}), about | {"kept": True}

@@ -1,0 +1,101 @@
+"""Which fitted rows a base with one table keeps: they are read as well as predicted.
+
+The fit knows the rows as those of a head. As rows of an embedding they lead to other states than
+the ones they were fitted to, so each candidate is tried whole, in the model, on held-out text.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tokswap.evaluation.losses import Losses
+from tokswap.evaluation.windows import batches
+from tokswap.plan import Plan
+from tokswap.progress import bar
+from tokswap.refit.context import Context
+from tokswap.refit.rows import with_rows
+from tokswap.refit.states import BATCH_TOKENS
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Candidate rows.
+
+    Attributes:
+        strength: λ of the pull.
+        share: How far they go from the rows at the start to the fitted ones.
+        rows: (A, D) the rows.
+    """
+
+    strength: float
+    share: float
+    rows: Tensor
+
+
+def best_part(
+    context: Context, plan: Plan, before: Plan, candidates: Sequence[Part]
+) -> tuple[Tensor, dict[str, Any]]:
+    """Try candidates in the model.
+
+    Args:
+        context: What the refit works on.
+        plan: The plan whose rows they take the place of.
+        before: The method's plan.
+        candidates: The rows.
+
+    Returns:
+        The best rows, and what is to be said.
+
+    Raises:
+        EvaluationError: If a model cannot be run.
+    """
+    plans = [before, *(_plan(context, plan, one) for one in candidates)]
+    if plan is not before:
+        plans.append(plan)
+    with bar("try rows in both roles", len(plans)) as advance:
+        losses = []
+        for one in plans:
+            losses.append(held_out_loss(context, one))
+            advance(1)
+    tried = [
+        {"strength": one.strength, "share": one.share, "gain": losses[0] - loss}
+        for one, loss in zip(candidates, losses[1:], strict=False)
+    ]
+    best = min(range(len(plans)), key=losses.__getitem__)
+    about: dict[str, Any] = {"tried": tried, "kept": best > 0, "gain": losses[0] - losses[best]}
+    if 0 < best <= len(candidates):
+        one = candidates[best - 1]
+        return one.rows, about | {"strength": one.strength, "share": one.share}
+    from tokswap.checkpoint.tables import load_table
+    from tokswap.refit.rows import rows_of
+
+    table = load_table(context.pair.base, context.pair.layout.input).float()
+    return rows_of(plan.roles["input"], context.free, table).to(context.device), about
+
+
+def held_out_loss(context: Context, plan: Plan) -> float:
+    """Give the nats of a held-out token, the mean, with a plan's rows in the model.
+
+    Raises:
+        EvaluationError: If the model cannot be run.
+    """
+    losses = Losses(context.swapped.model(plan), context.name)
+    total, count = 0.0, 0
+    windows = ((0, window) for window in context.cut.held_out)
+
+    def size(inputs: int, targets: int) -> int:
+        return losses.batch_size(inputs, targets, BATCH_TOKENS)
+
+    for batch in batches(windows, size):
+        nats = losses.of([window for _, window in batch])
+        total += float(nats.sum())
+        count += nats.numel()
+    return total / max(count, 1)
+
+
+def _plan(context: Context, plan: Plan, one: Part) -> Plan:
+    made = with_rows(plan.roles["input"], context.free, one.rows, None)
+    return replace(plan, roles={**plan.roles, "input": made})
