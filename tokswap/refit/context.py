@@ -25,6 +25,25 @@ FEW = 20
 """Occurrences of new tokens without which there is nothing to fit to."""
 
 
+@dataclass(frozen=True)
+class Work:
+    """Where a refit is done, and by whom.
+
+    Attributes:
+        folder: Where the states of the text are kept meanwhile.
+        device: Where to compute.
+        ranks: The processes that share the work; each does all this.
+        memory: Bytes that may be taken.
+        seed: Decides what is drawn.
+    """
+
+    folder: Path
+    device: str
+    ranks: Ranks
+    memory: int
+    seed: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class Context:
     """What a refit works on.
@@ -33,21 +52,28 @@ class Context:
         pair: The base and the donor.
         asked: What is to be done.
         swapped: The loaded base.
-        device: Where it is.
-        ranks: The processes that share the work.
-        folder: Where the states of the text are kept meanwhile.
-        memory: Bytes that may be taken.
-        seed: Decides what is drawn.
+        work: Where and by whom it is done.
     """
 
     pair: Pair
     asked: RefitPart
     swapped: SwappedModel
-    device: str
-    ranks: Ranks
-    folder: Path
-    memory: int
-    seed: int = 0
+    work: Work
+
+    @property
+    def device(self) -> str:
+        """Where the base is."""
+        return self.work.device
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes that share the work."""
+        return self.work.ranks
+
+    @property
+    def seed(self) -> int:
+        """What decides what is drawn."""
+        return self.work.seed
 
     @cached_property
     def cut(self) -> Cut:
@@ -111,10 +137,17 @@ class Context:
 
     @cached_property
     def texts(self) -> list[Text]:
+        """What is read.
+
+        Raises:
+            EvaluationError: If a text cannot be read.
+            RefitError: If the base is to write it, and cannot.
+        """
         if self.asked.written:
             from tokswap.refit.written import written_text
 
-            return [written_text(self.swapped.base, self.pair, self.asked, self.device, self.seed)]
+            base, count = self.swapped.base, self.asked.written
+            return [written_text(base, self.pair, count, device=self.device, seed=self.seed)]
         found = [file_text(Path(name).expanduser()) for name in self.asked.text]
         most = self.asked.tokens * 16
         return found + [dataset_text(name, most) for name in self.asked.datasets]

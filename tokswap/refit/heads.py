@@ -43,7 +43,7 @@ def fit(context: Context, plan: Plan, before: Plan) -> tuple[Plan, dict[str, Any
     part = kept_part(cut.tokens, context.times, len(context.free))
     blocks = [*_blocks(cut.fit), *_blocks(cut.held_out)]
     key = _key(context, plan, part)
-    store = StateStore(context.folder, key, len(blocks), memory=context.memory // 4)
+    store = StateStore(context.work.folder, key, len(blocks), memory=context.work.memory // 4)
     table = load_table(context.pair.base, layout.output).float()
     if context.ranks.first:
         store.check_room(int(cut.tokens * part) + context.times, table.shape[1])
@@ -62,7 +62,7 @@ def fit(context: Context, plan: Plan, before: Plan) -> tuple[Plan, dict[str, Any
             _head(context, form),
             variance=float(table.var()),
             strengths=(context.asked.strength,) if context.asked.strength else STRENGTHS,
-            memory=context.memory,
+            memory=context.work.memory,
         )
         if layout.tied:
             candidates = [

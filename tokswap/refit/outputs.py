@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tokswap.progress import bar
 from tokswap.refit.store import StateStore
-from tokswap.solvers.softmax_rows import LOGITS, Head, SoftmaxRows, Source, chunks, losses
+from tokswap.solvers.softmax_rows import LOGITS, Effort, Head, SoftmaxRows, Source, chunks, losses
 
 PASSES = 12
 """Readings of all states that one strength takes about, for the bar."""
@@ -71,8 +71,7 @@ def fit_rows(
             start,
             head,
             variance=variance,
-            history=history,
-            numbers=numbers,
+            effort=Effort(history=history, numbers=numbers),
             advance=_capped(advance, PASSES * len(strengths)),
         )
         for strength in strengths:

@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from tokswap.plan import Plan
 from tokswap.progress import note
 from tokswap.ranks import Ranks
 from tokswap.refit.asked import RefitPart
-from tokswap.refit.context import Context
+from tokswap.refit.context import Context, Work
 from tokswap.refit.heads import fit
 from tokswap.refit.rows import check_tables
 from tokswap.refit.steps import blend, match
@@ -39,12 +38,8 @@ def refit(
     plan: Plan,
     asked: RefitPart,
     *,
-    device: str = "cpu",
+    work: Work | None = None,
     swapped: SwappedModel | None = None,
-    ranks: Ranks | None = None,
-    folder: Path | None = None,
-    memory: int | None = None,
-    seed: int = 0,
 ) -> Refitted:
     """Refit the missing rows of a plan to text, the body frozen.
 
@@ -54,33 +49,20 @@ def refit(
         pair: The base and the donor.
         plan: The plan of a method for them.
         asked: The text, and what is to be done.
-        device: Where to compute.
+        work: Where it is done, and by whom; here, on the CPU, in a temporary folder without it.
         swapped: The loaded base, if it is.
-        ranks: The processes that share the work; each calls this.
-        folder: Where the states of the text are kept meanwhile, and found again by a run that goes
-            on; a temporary folder without it.
-        memory: Bytes that may be taken; half of what there is without it.
-        seed: Decides what is drawn.
 
     Raises:
         RefitError: If the text, the model or the disk is of no use.
         TokswapError: If the base or a text cannot be read.
         RankError: If another rank fails.
     """
-    with ExitStack() as stack:
-        if folder is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tokswap-")))
-        context = Context(
-            pair,
-            asked,
-            swapped or SwappedModel.load(pair, device=device),
-            device,
-            ranks or Ranks(),
-            folder,
-            default_budget(device) if memory is None else memory,
-            seed,
-        )
-        return _refit(context, plan)
+    if work is None:
+        with tempfile.TemporaryDirectory(prefix="tokswap-") as name:
+            here = Work(Path(name), "cpu", Ranks(), default_budget("cpu"))
+            return refit(pair, plan, asked, work=here, swapped=swapped)
+    loaded = swapped or SwappedModel.load(pair, device=work.device)
+    return _refit(Context(pair, asked, loaded, work), plan)
 
 
 def _refit(context: Context, plan: Plan) -> Refitted:

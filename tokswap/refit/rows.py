@@ -1,4 +1,4 @@
-"""Refitted rows in a plan: what was fitted is held as it is, what was blended stays a combination."""
+"""Refitted rows in a plan: fitted ones are held as they are, blended ones stay combinations."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -33,8 +33,8 @@ def check_tables(pair: Pair, roles: Mapping[Role, str]) -> None:
         ]
         if len(names) > 1:
             raise RefitError(
-                f"{pair.base.name} has {len(names)} tables of {role} rows ({', '.join(names[:3])}), "
-                f"and a refit fits the rows of one; leave out to {deed}"
+                f"{pair.base.name} has {len(names)} tables of {role} rows "
+                f"({', '.join(names[:3])}), and a refit fits the rows of one; leave out to {deed}"
             )
 
 

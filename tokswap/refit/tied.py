@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from tokswap.checkpoint.tables import load_table
 from tokswap.evaluation.losses import Losses
 from tokswap.evaluation.windows import batches
 from tokswap.plan import Plan
 from tokswap.progress import bar
 from tokswap.refit.context import Context
-from tokswap.refit.rows import with_rows
+from tokswap.refit.rows import rows_of, with_rows
 from tokswap.refit.states import BATCH_TOKENS
 
 
@@ -67,11 +67,8 @@ def best_part(
     best = min(range(len(plans)), key=losses.__getitem__)
     about: dict[str, Any] = {"tried": tried, "kept": best > 0, "gain": losses[0] - losses[best]}
     if 0 < best <= len(candidates):
-        one = candidates[best - 1]
-        return one.rows, about | {"strength": one.strength, "share": one.share}
-    from tokswap.checkpoint.tables import load_table
-    from tokswap.refit.rows import rows_of
-
+        taken = candidates[best - 1]
+        return taken.rows, about | {"strength": taken.strength, "share": taken.share}
     table = load_table(context.pair.base, context.pair.layout.input).float()
     return rows_of(plan.roles["input"], context.free, table).to(context.device), about
 

@@ -3,14 +3,15 @@
 Of all rows of a head, A are free. Over n positions with states h, of which some have a free row as
 their target y, the rows U minimise
 
-    Σ_i w_i [ log(exp r_i + Σ_j exp f(u_j·h_i + b_j)) - f(u_y·h_i + b_y) ] + λ/(2σ²) Σ_j |u_j - u⁰_j|²
+    Σ_i w_i [ log(exp r_i + Σ_j exp f(u_j·h_i + b_j)) - f(u_y·h_i + b_y) ]
+        + λ/2v Σ_j |u_j - u⁰_j|²
 
 where r_i is the log-partition of all other rows, which stand still, and f what the head makes of a
 product: nothing, or a soft cap c·tanh(·/c). Without a cap the problem is convex. The partition is
 exact: every row that there is takes part in it.
 
 It is solved by L-BFGS in coordinates in which the curvature is nearly that of a ball. To a free row
-that is expected π_j times the curvature is about π_j C + λ/σ², where C is the mean of h hᵀ; in the
+that is expected π_j times the curvature is about π_j C + λ/v, where C is the mean of h hᵀ; in the
 eigenvectors of C that is a diagonal, and its root scales each coordinate of each row.
 """
 
@@ -135,6 +136,23 @@ def moments(source: Source, start: Tensor, head: Head, *, numbers: int = LOGITS)
     return Moments(second / max(total, 1e-300), times, expected)
 
 
+@dataclass(frozen=True)
+class Effort:
+    """How far a solver goes, and what it may hold.
+
+    Attributes:
+        iterations: Most iterations for each strength.
+        tolerance: An iteration that gains less than this part of what all have gained is the last.
+        history: Pairs of L-BFGS; each takes twice the memory of the rows.
+        numbers: Products to hold at once.
+    """
+
+    iterations: int = 25
+    tolerance: float = 2e-3
+    history: int = 6
+    numbers: int = LOGITS
+
+
 class SoftmaxRows:
     """Solves for the free rows at one strength of the pull after the other.
 
@@ -142,11 +160,8 @@ class SoftmaxRows:
         source: The positions.
         start: (A, D) float32, where the free rows start, and to where they are pulled.
         head: What the head makes of products.
-        variance: σ², in which distances of rows are measured: that of the numbers of a table.
-        iterations: Most iterations for each strength.
-        tolerance: An iteration that gains less than this part of what all have gained is the last.
-        history: Pairs of L-BFGS; each takes twice the memory of the rows.
-        numbers: Products to hold at once.
+        variance: v, in which distances of rows are measured: that of the numbers of a table.
+        effort: When to stop, and what to hold.
         advance: Is told of every reading of all positions.
     """
 
@@ -157,16 +172,12 @@ class SoftmaxRows:
         head: Head,
         *,
         variance: float,
-        iterations: int = 25,
-        tolerance: float = 2e-3,
-        history: int = 6,
-        numbers: int = LOGITS,
+        effort: Effort | None = None,
         advance: Callable[[int], None] = lambda _times: None,
     ) -> None:
         self._source, self._start, self._head = source, start, head
-        self._iterations, self._tolerance, self._history = iterations, tolerance, history
-        self._numbers, self._advance = numbers, advance
-        said = moments(source, start, head, numbers=numbers)
+        self._effort, self._advance = effort or Effort(), advance
+        said = moments(source, start, head, numbers=self._effort.numbers)
         advance(1)
         values, vectors = torch.linalg.eigh(said.second * variance)
         # In X of U = U⁰ + X Bᵀ the pull is λ/2 |X|², and the states' second moment a diagonal.
@@ -186,7 +197,7 @@ class SoftmaxRows:
         point = self._at / scale
         value, slope = self._objective(point, scale, strength)
         first, pairs = value, list[tuple[Tensor, Tensor, Tensor]]()
-        for _ in range(self._iterations):
+        for _ in range(self._effort.iterations):
             step = _direction(slope, pairs)
             fall = float((slope * step).sum())
             if fall <= 0:
@@ -202,9 +213,9 @@ class SoftmaxRows:
                 break
             moved, bent = there - point, turned - slope
             if (turn := (moved * bent).sum()) > 0:
-                pairs = [*pairs[1 - self._history :], (moved, bent, turn)]
+                pairs = [*pairs[1 - self._effort.history :], (moved, bent, turn)]
             gain, point, value, slope = value - found, there, found, turned
-            if gain < self._tolerance * (first - value):
+            if gain < self._effort.tolerance * (first - value):
                 break
         self._at = point * scale
         return self._rows(self._at)
@@ -216,7 +227,7 @@ class SoftmaxRows:
         at = point * scale
         rows = self._rows(at)
         value, gradient = 0.0, torch.zeros_like(rows)
-        for part in chunks(self._source, len(rows), self._numbers):
+        for part in chunks(self._source, len(rows), self._effort.numbers):
             lost, whole, logits = losses(part, rows, self._head)
             value += float((lost * part.weights).double().sum())
             slope = self._head.slope(logits)
