@@ -221,11 +221,16 @@ def print_scores(evaluation: "Evaluation") -> None:
             said = cut_line(floor.cut.to_dict(), over, trained=floor.trained)
             typer.echo(f"{score.model}: {said}")
     for _, score in shown:
-        if score.unknown:
-            typer.echo(
-                f"note: {score.model} reads {score.unknown} unknown tokens, which hide text: its "
-                "bits per byte are too low"
-            )
+        print_unknown(score)
+
+
+def print_unknown(score: "Score") -> None:
+    """Tell of tokens that hide text, where there are any."""
+    if score.unknown:
+        typer.echo(
+            f"note: {score.model} reads {score.unknown} unknown tokens, which hide text: its "
+            "bits per byte are too low"
+        )
 
 
 def _rows(evaluation: "Evaluation") -> "list[tuple[str, Score]]":

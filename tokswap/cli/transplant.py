@@ -14,6 +14,7 @@ from tokswap.cli.options import (
     Json,
     KeepTensor,
     Memory,
+    NoEval,
     Quiet,
     Settings,
     Texts,
@@ -36,7 +37,6 @@ PlanOnly = Annotated[
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on from what a stopped run to this output had solved.")
 ]
-NoEval = Annotated[bool, typer.Option("--no-eval", help="Do not measure.")]
 NoVerify = Annotated[
     bool, typer.Option("--no-verify", help="Do not load the result in a fresh process.")
 ]
