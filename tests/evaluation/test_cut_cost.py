@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from evaluation.test_reading import BASE, DONOR, aligned, spelt
+from evaluation.test_reading import BASE, DONOR, aligned, spelt, tokenizer
 from evaluation.test_swapped import LLAMA, MISTRAL, recipe_of
 from tokswap.evaluation.cut_cost import NO_TEXT, Kinds, by_kind, cut_cost, scored_pieces
 from tokswap.evaluation.figures import Tally
 from tokswap.evaluation.swapped import SwappedModel
 from tokswap.evaluation.texts import Text
 from tokswap.pair import open_pair
+from tokswap.vocabulary.align import align
 from tokswap.vocabulary.kinds import byte_kind
 
 BIT = math.log(2)
@@ -88,6 +89,16 @@ def test_what_is_not_spelt_takes_the_bytes_of_the_text(tmp_path: Path) -> None:
         (b"", 1, 5.0), (b"<", 1, 4.0), (b">", 1, 4.0), (b"ab", 1, 1.0), (b"c", 1, 1.0),
         (b"cz", 1, 2.0), (b"x", 1, 4.0), (b"z", 1, 3.0),
     ]  # fmt: skip
+
+
+def test_what_is_spelt_in_part_has_each_byte_once(tmp_path: Path) -> None:
+    base = tokenizer(tmp_path / "base", ["<s>", "a", "b"], [], ["<s>"])
+    donor = tokenizer(tmp_path / "donor", DONOR, ["a b", "ab c", "c z"], ["<s>", "<x>", "<unk>"])
+    reading = spelt(align(base, donor, base_rows=len(base), rows=len(DONOR)))
+    tally = Tally(reading)
+    pieces, _ = reading.read([DONOR.index("abc")])
+    tally.add(torch.tensor([pieces]), torch.ones(1, 2).double())
+    assert list(scored_pieces(tally, base, donor)) == [(b"a", 1, 1.0), (b"bc", 1, 1.0)]
 
 
 @pytest.mark.parametrize("pair", [(LLAMA, MISTRAL), (MISTRAL, LLAMA)])
