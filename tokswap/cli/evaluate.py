@@ -33,7 +33,12 @@ def evaluate_command(
         ),
     ] = None,
     against: Annotated[
-        str | None, typer.Option("--against", help="Model to give ratios to; measured too.")
+        str | None,
+        typer.Option(
+            "--against",
+            help="Model to give ratios to; measured too, and of what was made of it the "
+            "segmentation floor.",
+        ),
     ] = None,
     window: Annotated[
         int | None,
@@ -112,8 +117,11 @@ def evaluate_command(
     """Measure models by bits per byte, which is comparable across tokenizers.
 
     Token perplexity and tokens per byte are given beside it. Text is read through sliding windows
-    and cut nowhere else. With --dynamic-merges one model is measured that reads frequent pairs of
-    tokens as one, by rows that a method makes on demand.
+    and cut nowhere else. A transplant --against its base stands beside the segmentation floor: the
+    base on the text as the transplant cuts it, which no initialisation mends.
+
+    With --dynamic-merges one model is measured that reads frequent pairs of tokens as one, by rows
+    that a method makes on demand.
 
     Example: tokswap eval out/demo --against tiny-llama --text notes.txt
     """
