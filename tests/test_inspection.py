@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tokswap import progress
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.errors import (
     CheckpointError,
@@ -15,10 +16,14 @@ from tokswap.errors import (
     NameUnknownError,
     RecipeError,
 )
+from tokswap.evaluation.swapped import SwappedModel
+from tokswap.evaluation.texts import file_text
 from tokswap.inspection import inspect
 from tokswap.names import BUNDLED_FOLDER
+from tokswap.pair import open_pair
 from tokswap.pipeline import transplant
 from tokswap.plan import PLAN_FILE, Plan
+from tokswap.recipe import make_recipe
 from tokswap.vocabulary.align import align
 
 BASE, DONOR = "tiny-llama", "tiny-mistral"
@@ -93,6 +98,55 @@ def test_tokens_are_counted_on_the_text_that_is_given(tmp_path: Path) -> None:
         backend = Checkpoint.open(name).vocabulary.backend
         tokens = len(backend.encode(path.read_text(), add_special_tokens=False).ids)
         assert found.tokens_per_byte[side] == tokens / path.stat().st_size
+
+
+def test_the_floor_is_told_of_a_text_that_is_given(tmp_path: Path, bare) -> None:
+    path = tmp_path / "numbers.txt"
+    path.write_text("return 123456 " * 50)
+    donor = bare(DONOR)  # of which no weights are needed
+    found = inspect(BASE, donor, text=path)
+    assert found.own is not None
+    assert found.floor is not None
+    window = {"window": found.own.window, "stride": found.own.stride}
+    recipe = make_recipe({"base_model": BASE, "donor": DONOR, "method": "mean"})
+    model, texts = SwappedModel.load(open_pair(recipe)), [file_text(path)]
+    assert found.own == model.own(texts, **window).score
+    assert found.floor.score == model.floor(texts, **window).score
+    said = found.to_dict()
+    assert said["cut"]["bits_per_byte"] == pytest.approx(
+        said["floor"]["bits_per_byte"] - said["own"]["bits_per_byte"]
+    )
+
+
+def test_without_a_model_or_a_text_there_is_no_floor(tmp_path: Path, bare) -> None:
+    path = tmp_path / "numbers.txt"
+    path.write_text("return 123456 " * 5)
+    for found in (
+        inspect(BASE, DONOR),
+        inspect(bare(BASE), DONOR, text=path),
+        inspect(BASE, DONOR, text=path, measured=False),
+        inspect(BASE, DONOR, text=path, token=START),
+    ):
+        assert (found.own, found.floor, found.to_dict()["cut"]) == (None, None, None)
+
+
+def test_of_a_base_that_cannot_be_measured_the_vocabularies_are_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(BUNDLED_FOLDER / BASE, tmp_path / "base")
+    config = json.loads((tmp_path / "base" / "config.json").read_text())
+    config["architectures"] = ["LlamaForSequenceClassification"]
+    (tmp_path / "base" / "config.json").write_text(json.dumps(config))
+    path = tmp_path / "numbers.txt"
+    path.write_text("return 123456 " * 5)
+    progress.show()
+    try:
+        found = inspect(str(tmp_path / "base"), DONOR, text=path)
+    finally:
+        progress.show(False)
+    assert found.floor is None
+    assert found.counts == inspect(BASE, DONOR).counts
+    assert "cannot be measured: it is a LlamaForSequenceClassification" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("content", "message"), [(b"", "is empty"), (b"caf\xe9", "not UTF-8")])

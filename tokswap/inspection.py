@@ -1,7 +1,7 @@
 """What two vocabularies share, and where the row of one token comes from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ from tokswap.vocabulary.tokens import Vocabulary
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tokswap.evaluation.floor import Floor
+    from tokswap.evaluation.score import Score
     from tokswap.plan import Plan
 
 
@@ -73,6 +75,9 @@ class Inspection:
             (see :func:`tokswap.report.untrained.untrained`).
         further: Number of rows that are not what a given plan says, for they were trained further,
             by tensor.
+        own: Figures of the base on its own cut of the text, if it was measured.
+        floor: The segmentation floor: the base on the text as the donor cuts it, and what that
+            costs; None as well.
     """
 
     base: str
@@ -86,6 +91,8 @@ class Inspection:
     source: Source | None = None
     untrained: Mapping[str, Any] = field(default_factory=dict)
     further: Mapping[str, int] = field(default_factory=dict)
+    own: "Score | None" = None
+    floor: "Floor | None" = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form: ``base_size``, ``donor_size``, ``shared``, ``missing``, ``special``."""
@@ -99,6 +106,9 @@ class Inspection:
             "digits": dict(self.digits),
             "tokens_per_byte": dict(self.tokens_per_byte),
             "text": self.text,
+            "own": self.own.to_dict() if self.own else None,
+            "floor": self.floor.score.to_dict() if self.floor else None,
+            "cut": self.floor.cut.to_dict() if self.floor else None,
             "untrained": dict(self.untrained),
             "further": dict(self.further),
             "token": self.source.to_dict() if self.source else None,
@@ -116,8 +126,12 @@ def inspect(  # noqa: PLR0913 - a recipe's keys, as far as they matter to one ro
     per_kind: Mapping[str, Any] | None = None,
     tokenizer: Mapping[str, Any] | None = None,
     text: str | Path | None = None,
+    measured: bool = True,
+    device: str = "auto",
 ) -> Inspection:
     """Compare two vocabularies; both may be bare tokenizers.
+
+    Weights are read only of a base that is measured on a given text, and to solve a token's row.
 
     Args:
         base_model: The base, by name; with a plan, the one that the plan was made for by default.
@@ -129,7 +143,10 @@ def inspect(  # noqa: PLR0913 - a recipe's keys, as far as they matter to one ro
         parameters: Its settings.
         per_kind: Other methods for some kinds of tokens, as in a recipe.
         tokenizer: What to change about the adopted vocabulary, as in a recipe.
-        text: A text file to count tokens on; the bundled sample without it.
+        text: A text file to count tokens on; the bundled sample without it. On one that is given
+            the base is measured, cut as either cuts it, unless a token is asked for.
+        measured: Whether to measure the base on it, which loads the model.
+        device: Where to measure it.
 
     Raises:
         NameUnknownError: If a vocabulary cannot be had, or the token is not one of the donor's.
@@ -169,7 +186,7 @@ def inspect(  # noqa: PLR0913 - a recipe's keys, as far as they matter to one ro
         source = _source(recipe, alignment, loaded, alignment.donor.find(token))
     path = BUNDLED_FOLDER / "sample.txt" if text is None else Path(text)
     vocabularies = {"base": base.vocabulary, "donor": new.vocabulary}
-    return Inspection(
+    found = Inspection(
         base=base_model,
         donor=donor,
         counts=counts(alignment),
@@ -182,6 +199,12 @@ def inspect(  # noqa: PLR0913 - a recipe's keys, as far as they matter to one ro
         untrained=(loaded.about.get("untrained") or {}) if loaded else {},
         further=(loaded.about.get("further") or {}).get("rows", {}) if loaded else {},
     )
+    if text is None or token is not None or not (measured and base.has_weights):
+        return found
+    from tokswap.evaluation.before import floor_before
+
+    own, floor = floor_before(base, alignment, path, device) or (None, None)
+    return replace(found, own=own, floor=floor)
 
 
 def _tokenizer_of(path: Path, plan: "Plan") -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from tokswap.checkpoint.source import Checkpoint
 from tokswap.checkpoint.target import RECORD, check_target, staging
 from tokswap.errors import RecipeError
 from tokswap.estimate import Estimate, check_room, estimate
-from tokswap.evaluation.measure import Evaluation, pick_device, rounded, settle_window
+from tokswap.evaluation.measure import Evaluation, pick_device, settle_window
 from tokswap.fitting import identities
 from tokswap.held_out import check_before
 from tokswap.kept_blocks import KeptBlocks
@@ -31,7 +31,7 @@ from tokswap.ranks import Ranks, joined
 from tokswap.recipe import Recipe, make_recipe
 from tokswap.report.card import CARD, write_card
 from tokswap.report.held_out import held_out_doubts, not_checked
-from tokswap.report.record import counts, make_record
+from tokswap.report.record import counts, make_record, measured_record
 from tokswap.report.untrained import untrained, untrained_line
 from tokswap.report.warnings import warnings_for
 from tokswap.stages import (
@@ -272,10 +272,7 @@ def _carry_out(
     if measured:
         # The folder is in place by now: an interrupted measurement costs no transplant.
         evaluation = clock.time("evaluate", lambda: measure(recipe, work.target, device))
-        names = ("base", "result")
-        figures = {n: rounded(s) for n, s in zip(names, evaluation.results, strict=True)}
-        figures["result"]["model"] = "result"  # where the folder lies is not part of the record
-        record = {**record, "figures": figures}
+        record = {**record, **measured_record(evaluation)}
         write_json(work.target / RECORD, record)
         write_card(work.target / CARD, record, pair)
     return Transplant(work.target, recipe, record, plan, evaluation, tuple(warnings), clock.seconds)

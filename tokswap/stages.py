@@ -123,7 +123,7 @@ def is_measurable(recipe: Recipe, base: Checkpoint) -> bool:
 
 
 def measure(recipe: Recipe, target: Path, device: str) -> Evaluation:
-    """Measure the base and what was written.
+    """Measure the base, on its own cut and on the new one, and what was written.
 
     Raises:
         EvaluationError: If one of them cannot be measured; the message says how to do it again.

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from evaluation.test_score import Uniform
-from tokswap.evaluation.measure import lengths_of
 from tokswap.evaluation.reading import Reading, plain_reading, spelt_reading
 from tokswap.evaluation.score import tally_model
 from tokswap.evaluation.texts import Text
+from tokswap.evaluation.tokens import lengths_of
 from tokswap.vocabulary.align import Alignment, align
 from tokswap.vocabulary.tokens import Vocabulary, load_vocabulary
 

@@ -18,9 +18,10 @@ from safetensors.torch import load_file, save_file
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.errors import EvaluationError
 from tokswap.evaluation.load import loading_obstacle
+from tokswap.evaluation.loaded import CutScore
 from tokswap.evaluation.measure import SAMPLE, measure
 from tokswap.evaluation.score import Score
-from tokswap.evaluation.swapped import CutScore, SwappedModel
+from tokswap.evaluation.swapped import SwappedModel
 from tokswap.evaluation.texts import Text
 from tokswap.names import BUNDLED_FOLDER
 from tokswap.output import write_folder
@@ -125,7 +126,7 @@ def test_the_floor_costs_what_the_pieces_cost_one_by_one(
     tokens = donor.backend.encode(text, add_special_tokens=False).ids
     start = pair.base.vocabulary.roles["bos"]
     ids = torch.tensor([[start, *(piece for token in tokens for piece in pieces[token])]])
-    loaded: Any = model._model
+    loaded: Any = model._base.model
     losses = -loaded(ids).logits[0].double().log_softmax(-1)[range(len(ids[0]) - 1), ids[0, 1:]]
     nats, place = torch.zeros(alignment.rows, dtype=torch.float64), 0
     for token in tokens:

@@ -34,6 +34,10 @@ def figures(bits: float, *, new: bool = True) -> dict[str, Any]:
         "bytes": 200,
         "groups": {"shared": part, "new": part if new else none},
         "frequency": bins if new else [],
+        "kinds": {
+            "letters": {"bytes": 180, "of_total": 1.5},
+            "digits": {"bytes": 20, "of_total": bits - 1.5},
+        },
     }
 
 
@@ -85,7 +89,8 @@ def test_below_it_stands_what_it_means() -> None:
     assert lines == [
         "200 bytes of a.txt; window 64, stride 32 tokens; 100 tokens as the base cuts it, 100 as "
         "the donor does, 30 of them new",
-        "the cut alone costs +0.5000 bits/byte; what is over the floor is the rows'",
+        "the cut alone costs +0.5000 bits/byte (digits +0.5000); what is over the floor is the "
+        "rows'",
         'failed: pieces, of \'a": one "line", with commas',
     ]
     assert notes(compared(failures=(FAILED,)))[-1] == lines[-1]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
-from tokswap.vocabulary.kinds import count_kinds, digit_scheme, text_kind
+from tokswap.vocabulary.kinds import BYTE_KINDS, byte_kind, count_kinds, digit_scheme, text_kind
 from tokswap.vocabulary.tokens import Vocabulary, load_vocabulary
 
 Load = Callable[[str], Vocabulary]
@@ -39,6 +39,23 @@ Load = Callable[[str], Vocabulary]
 )
 def test_text_kind(text: bytes, kind: str) -> None:
     assert text_kind(text) == kind
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (b"azAZ", "letters"),
+        (b"0123456789", "digits"),
+        (b" \t\x0b\x0c", "spaces"),
+        (b"\n\r", "line ends"),
+        (b"!~_{`\x00\x7f", "punctuation"),
+        ("é٣世".encode(), "beyond ASCII"),
+        (b"\x80\xa0\xff", "beyond ASCII"),
+    ],
+)
+def test_byte_kind(text: bytes, kind: str) -> None:
+    assert {byte_kind(byte) for byte in text} == {kind}
+    assert kind in BYTE_KINDS
 
 
 def test_counts_are_sorted() -> None:

@@ -6,8 +6,18 @@ from typing import Annotated
 import typer
 
 from tokswap.cli import show
-from tokswap.cli.options import Base, Device, DropTensor, Json, KeepTensor, Quiet, Settings, Texts
-from tokswap.cli.transplant import NoEval, NoVerify, Overwrite, eval_of, print_result
+from tokswap.cli.options import (
+    Base,
+    Device,
+    DropTensor,
+    Json,
+    KeepTensor,
+    NoEval,
+    Quiet,
+    Settings,
+    Texts,
+)
+from tokswap.cli.transplant import NoVerify, Overwrite, eval_of, print_result
 
 
 def apply_command(

@@ -10,9 +10,12 @@ from tokswap.cli.options import Device, Json, Quiet, Texts
 from tokswap.errors import EvaluationError
 
 if TYPE_CHECKING:
-    from tokswap.evaluation.figures import GroupScore
+    from tokswap.evaluation.figures import GroupScore, Score
     from tokswap.evaluation.measure import Evaluation
 
+
+FLOOR = "segmentation floor"
+"""What the table calls it."""
 
 DYNAMIC = "Dynamic tokens"
 """Heading of their options in the help."""
@@ -30,7 +33,12 @@ def evaluate_command(
         ),
     ] = None,
     against: Annotated[
-        str | None, typer.Option("--against", help="Model to give ratios to; measured too.")
+        str | None,
+        typer.Option(
+            "--against",
+            help="Model to give ratios to; measured too, and of what was made of it the "
+            "segmentation floor.",
+        ),
     ] = None,
     window: Annotated[
         int | None,
@@ -109,8 +117,11 @@ def evaluate_command(
     """Measure models by bits per byte, which is comparable across tokenizers.
 
     Token perplexity and tokens per byte are given beside it. Text is read through sliding windows
-    and cut nowhere else. With --dynamic-merges one model is measured that reads frequent pairs of
-    tokens as one, by rows that a method makes on demand.
+    and cut nowhere else. A transplant --against its base stands beside the segmentation floor: the
+    base on the text as the transplant cuts it, which no initialisation mends.
+
+    With --dynamic-merges one model is measured that reads frequent pairs of tokens as one, by rows
+    that a method makes on demand.
 
     Example: tokswap eval out/demo --against tiny-llama --text notes.txt
     """
@@ -180,14 +191,15 @@ def _check_alone(models: list[str]) -> None:
 def print_scores(evaluation: "Evaluation") -> None:
     """Print scores as one table, with ratios where there is a model to compare with."""
     from tokswap.evaluation.measure import ratios
+    from tokswap.report.cut import cut_line
 
-    first = evaluation.results[0]
+    first, shown = evaluation.results[0], _rows(evaluation)
     head = ["model", "bits/byte", "token perplexity", "tokens/byte"]
     head += ["× bits", "× perplexity"] if evaluation.against else []
     rows = []
-    for score in evaluation.results:
+    for name, score in shown:
         row = [
-            score.model,
+            name,
             f"{score.bits_per_byte:.4f}",
             f"{score.token_perplexity:,.2f}",
             f"{score.tokens_per_byte:.4f}",
@@ -211,12 +223,33 @@ def print_scores(evaluation: "Evaluation") -> None:
                 + f" bits/byte ({new.tokens:,} new of {score.tokens:,} tokens, "
                 f"{new.bytes / score.bytes:.0%} of the bytes)"
             )
-    for score in evaluation.results:
-        if score.unknown:
-            typer.echo(
-                f"note: {score.model} reads {score.unknown} unknown tokens, which hide text: its "
-                "bits per byte are too low"
-            )
+    for score, floor in evaluation.pairs:
+        if floor:
+            over = score.bits_per_byte - floor.score.bits_per_byte
+            said = cut_line(floor.cut.to_dict(), over, trained=floor.trained)
+            typer.echo(f"{score.model}: {said}")
+    for _, score in shown:
+        print_unknown(score)
+
+
+def print_unknown(score: "Score") -> None:
+    """Tell of tokens that hide text, where there are any."""
+    if score.unknown:
+        typer.echo(
+            f"note: {score.model} reads {score.unknown} unknown tokens, which hide text: its "
+            "bits per byte are too low"
+        )
+
+
+def _rows(evaluation: "Evaluation") -> "list[tuple[str, Score]]":
+    """Name the rows of the table: the results, and each floor above the first that it is of."""
+    several = len({id(floor.score) for floor in evaluation.floors if floor}) > 1
+    rows: list[tuple[str, Score]] = []
+    for score, floor in evaluation.pairs:
+        if floor and all(floor.score is not other for _, other in rows):
+            rows.append((f"{FLOOR} of {score.model}" if several else FLOOR, floor.score))
+        rows.append((score.model, score))
+    return rows
 
 
 def _bits(group: "GroupScore") -> str:

@@ -8,8 +8,8 @@ import typer
 
 from tokswap import ranks
 from tokswap.cli import show
-from tokswap.cli.options import Device, DropTensor, Json, KeepTensor, Quiet, Settings
-from tokswap.cli.transplant import NoEval, NoVerify, Overwrite, print_outcome
+from tokswap.cli.options import Device, DropTensor, Json, KeepTensor, NoEval, Quiet, Settings
+from tokswap.cli.transplant import NoVerify, Overwrite, print_outcome
 
 if TYPE_CHECKING:
     from tokswap.pipeline import Transplant

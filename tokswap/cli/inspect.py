@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tokswap.cli import show
-from tokswap.cli.options import Json, Quiet, Settings
+from tokswap.cli.options import Device, Json, NoEval, Quiet, Settings
 
 if TYPE_CHECKING:
+    from tokswap.evaluation.floor import Floor
+    from tokswap.evaluation.score import Score
     from tokswap.inspection import Inspection, Source
 
 SHOWN = 12
@@ -34,17 +36,27 @@ def inspect_command(
     ] = None,
     settings: Settings = None,
     text: Annotated[
-        Path | None, typer.Option("--text", help="Text file to count tokens on.")
+        Path | None,
+        typer.Option(
+            "--text",
+            help="Text file to count tokens on, and to measure the base on as either cuts it.",
+        ),
     ] = None,
+    device: Device = None,
+    no_eval: NoEval = False,
     json_output: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Compare two vocabularies, or explain the row of one token.
 
-    Needs no weights, so both may be bare tokenizers. With --token the row is read from --plan, or
-    solved anew by the method.
+    Needs no weights, so both may be bare tokenizers; but with --text a base that is a model is
+    loaded, to tell the segmentation floor: what it loses by the donor's cut of the text alone,
+    whatever the method, and where. --no-eval counts tokens only. With --token the row is read from
+    --plan, or solved anew by the method.
 
     Example: tokswap inspect --base tiny-llama --donor tiny-mistral --token " return"
+
+    Example: tokswap inspect --base tiny-llama --donor tiny-mistral --text notes.txt
     """
     show.start(quiet=quiet)
     from tokswap.inspection import inspect
@@ -61,6 +73,8 @@ def inspect_command(
         per_kind=asked.model_dump()["per_kind"],
         tokenizer=asked.tokenizer.model_dump(),
         text=text,
+        measured=not no_eval,
+        device=device or "auto",
     )
     if json_output:
         show.print_json(found.to_dict())
@@ -85,6 +99,9 @@ def _print(found: "Inspection") -> None:
         ],
         ["digits", found.digits["base"], found.digits["donor"]],
     ]
+    if found.own and found.floor:
+        bits = (score.bits_per_byte for score in (found.own, found.floor.score))
+        rows.append(["the base's bits per byte", *(f"{value:.4f}" for value in bits)])
     show.print_table(["", f"base {found.base}", f"donor {found.donor}"], rows)
     names = {
         "shared": "shared, copied from the base",
@@ -112,6 +129,28 @@ def _print(found: "Inspection") -> None:
         show.print_table(["rows that look untrained", "", "the first"], rows)
     if len(found.special_tokens) > SHOWN:
         typer.echo(f"and {len(found.special_tokens) - SHOWN} more special tokens (--json has all)")
+    if found.own and found.floor:
+        _print_floor(found.own, found.floor)
+
+
+def _print_floor(own: "Score", floor: "Floor") -> None:
+    """Print what the donor's cut of a text costs the base, and where."""
+    from tokswap.cli.evaluate import print_unknown
+    from tokswap.report.cut import cut_alone_line
+
+    cut = floor.cut
+    rows = [
+        [kind, f"{cut.of_bytes[kind]:.1%}", f"{cost:+.4f}"]
+        for kind, cost in sorted(cut.kinds.items(), key=lambda item: -item[1])
+    ]
+    show.print_table(["what the cut costs, by kind of text", "of the bytes", "bits/byte"], rows)
+    typer.echo(
+        f"{own.bytes:,} bytes of {own.texts[0].name}; window {own.window}, stride {own.stride} "
+        f"tokens; {own.dtype}"
+    )
+    typer.echo(f"{cut_alone_line(cut.to_dict())}, which no initialisation mends")
+    for score in (own, floor.score):
+        print_unknown(score)
 
 
 def _print_source(source: "Source") -> None:

@@ -38,6 +38,7 @@ Memory = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+NoEval = Annotated[bool, typer.Option("--no-eval", help="Do not measure.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 KeepTensor = Annotated[
     list[str] | None,

@@ -14,6 +14,7 @@ from tokswap.cli.options import (
     Json,
     KeepTensor,
     Memory,
+    NoEval,
     Quiet,
     Settings,
     Texts,
@@ -36,7 +37,6 @@ PlanOnly = Annotated[
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on from what a stopped run to this output had solved.")
 ]
-NoEval = Annotated[bool, typer.Option("--no-eval", help="Do not measure.")]
 NoVerify = Annotated[
     bool, typer.Option("--no-verify", help="Do not load the result in a fresh process.")
 ]
@@ -117,7 +117,8 @@ def transplant_command(
     """Give a base model the donor's vocabulary and write the result as a checkpoint.
 
     Aligns the two vocabularies, plans every new row, writes the base's checkpoint with the new
-    tables and the donor's tokenizer, loads it in a fresh process, and measures base and result.
+    tables and the donor's tokenizer, loads it in a fresh process, and measures base and result, and
+    the segmentation floor between them: what the changed cut of the text costs with any rows.
 
     With --like, a fine-tune is given the vocabulary that its base was given, by the same rows; and
     where the transplanted base was trained further, what that changed is added.

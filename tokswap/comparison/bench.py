@@ -22,7 +22,8 @@ from tokswap.peak_memory import checked
 from tokswap.pipeline import plan_for
 
 if TYPE_CHECKING:
-    from tokswap.evaluation.swapped import CutScore, SwappedModel
+    from tokswap.evaluation.loaded import CutScore
+    from tokswap.evaluation.swapped import SwappedModel
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from tokswap.comparison.bench import Bench
-from tokswap.comparison.figures import Failure, Result, sum_up
+from tokswap.comparison.figures import Failure, Result, rounded_all, sum_up
 from tokswap.comparison.kept import Kept
 from tokswap.comparison.recipe import Comparison, make_comparison
 from tokswap.comparison.runs import Run
 from tokswap.comparison.store import CHART, TABLE, Store
 from tokswap.errors import OutputError, RecipeError, TokswapError
+from tokswap.evaluation.cut_cost import CutCost, cut_cost
 from tokswap.evaluation.measure import SAMPLE, pick_device
 from tokswap.evaluation.texts import file_text
 from tokswap.names import resolve
@@ -45,6 +46,11 @@ class Compared:
     failures: tuple[Failure, ...]
     about: Mapping[str, Any]
 
+    @property
+    def cut(self) -> CutCost:
+        """What the cut alone costs, by kind of text."""
+        return cut_cost(self.own["kinds"], self.floor["kinds"])
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form; it is what compare.json holds."""
         return {
@@ -53,6 +59,7 @@ class Compared:
             **self.about,
             "own": dict(self.own),
             "floor": dict(self.floor),
+            "cut": rounded_all(self.cut.to_dict()),
             "results": [result.to_dict(self.floor) for result in self.results],
             "failures": [failure.to_dict() for failure in self.failures],
             "asked": self.asked.record(),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tokswap.evaluation.swapped import CutScore
+    from tokswap.evaluation.loaded import CutScore
     from tokswap.vocabulary.align import Alignment
 
 DIGITS = 7
@@ -112,7 +112,8 @@ def figures_of(cut: "CutScore", alignment: "Alignment") -> dict[str, Any]:
     Returns:
         ``bits_per_byte``, ``nats``, ``tokens`` and ``bytes`` of the text; under ``groups`` the same
         of shared and new tokens, with ``of_total``, the part of the whole text's bits per byte that
-        is theirs; under ``frequency`` those of the new tokens by how often they stand in the text.
+        is theirs; under ``frequency`` those of the new tokens by how often they stand in the text;
+        under ``kinds`` what each kind of the text's bytes costs.
     """
     score = cut.score
     said: dict[str, Any] = {
@@ -127,6 +128,7 @@ def figures_of(cut: "CutScore", alignment: "Alignment") -> dict[str, Any]:
         }
         for name, part in score.groups.items()
     }
+    said["kinds"] = cut.kinds
     said["frequency"] = []
     if score.groups:
         missing = [int(number) for number in alignment.missing]
@@ -136,7 +138,7 @@ def figures_of(cut: "CutScore", alignment: "Alignment") -> dict[str, Any]:
         said["frequency"] = by_frequency(
             [counts[number] for number in missing], [nats[number] for number in missing], lengths
         )
-    return dict(_rounded(said))
+    return dict(rounded_all(said))
 
 
 def by_frequency(
@@ -190,7 +192,7 @@ def sum_up(kept: Sequence[Mapping[str, Any]], *, draws: bool) -> Result:
     return Result(
         label=first["label"],
         method=first["method"],
-        figures=_rounded(_mean([run["figures"] for run in kept])),
+        figures=rounded_all(_mean([run["figures"] for run in kept])),
         seconds=round(statistics.fmean(run["seconds"] for run in kept), 3),
         evaluation_seconds=round(statistics.fmean(run["evaluation_seconds"] for run in kept), 3),
         peak_memory=max(peaks, default=None),
@@ -218,9 +220,10 @@ def rounded(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
 
 
-def _rounded(said: Any) -> Any:
+def rounded_all(said: Any) -> Any:
+    """Round all figures to the digits that are kept."""
     if isinstance(said, Mapping):
-        return {key: _rounded(part) for key, part in said.items()}
+        return {key: rounded_all(part) for key, part in said.items()}
     if isinstance(said, list):
-        return [_rounded(part) for part in said]
+        return [rounded_all(part) for part in said]
     return rounded(said) if isinstance(said, float) else said

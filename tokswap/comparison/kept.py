@@ -11,7 +11,7 @@ from tokswap.comparison.store import Store
 from tokswap.progress import note
 
 if TYPE_CHECKING:
-    from tokswap.evaluation.swapped import CutScore
+    from tokswap.evaluation.loaded import CutScore
 
 
 class Kept:

@@ -12,7 +12,8 @@ from tokswap.evaluation.draft_llama_cpp import llama_cpp_rules
 from tokswap.evaluation.draft_rules import Verdict, transformers_rules, vllm_rules
 from tokswap.evaluation.draft_tokens import Difference, Side, compare, open_side
 from tokswap.evaluation.load import load_for_scoring, other_kind, position_limit
-from tokswap.evaluation.measure import SAMPLE, local_folder, pick_device
+from tokswap.evaluation.loaded import local_folder
+from tokswap.evaluation.measure import SAMPLE, pick_device
 from tokswap.evaluation.texts import file_text
 from tokswap.progress import note
 

@@ -15,13 +15,15 @@ from tokswap import progress
 from tokswap.checkpoint.skeleton import read_skeleton
 from tokswap.errors import EvaluationError
 from tokswap.evaluation.load import load_for_scoring
+from tokswap.evaluation.loaded import local_folder
 from tokswap.evaluation.longer_input import LongerInput
-from tokswap.evaluation.measure import find_texts, local_folder, settle_window, start_of
+from tokswap.evaluation.measure import find_texts, settle_window
 from tokswap.evaluation.merged_reading import MergedReading, MergedScore
 from tokswap.evaluation.prefixes import Split, cut_splits
 from tokswap.evaluation.score import checked_ids, total_size
 from tokswap.evaluation.streaming import stream_ids
 from tokswap.evaluation.texts import Text
+from tokswap.evaluation.tokens import start_of
 from tokswap.names import near
 from tokswap.on_demand.embedder import TokenEmbedder, asked_recipe, open_embedder
 from tokswap.recipe import Recipe

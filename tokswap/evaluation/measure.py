@@ -1,33 +1,27 @@
 """Measuring models by name: what `tokswap eval` and the end of a transplant do."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
-import numpy as np
 import torch
 
-from tokswap.checkpoint.files import tokenizer_files
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.errors import EvaluationError
-from tokswap.evaluation.load import default_window, load_for_scoring, position_limit
+from tokswap.evaluation.floor import Floor, made_of, measure_with_floors, planned_kinds
+from tokswap.evaluation.load import default_window, position_limit
+from tokswap.evaluation.loaded import load_model
 from tokswap.evaluation.score import Score, check_window, score_model
 from tokswap.evaluation.texts import Text, dataset_text, file_text
+from tokswap.evaluation.tokens import GROUPS, groups_of, lengths_of, start_of
 from tokswap.names import BUNDLED_FOLDER
-from tokswap.plan import PLAN_FILE, Plan
-from tokswap.progress import note
-from tokswap.vocabulary.align import Kind
-from tokswap.vocabulary.tokens import Vocabulary
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SAMPLE = BUNDLED_FOLDER / "sample.txt"
 """The text that is measured on where none is given."""
-
-GROUPS = ("shared", "new")
 
 
 def evaluate(
@@ -47,7 +41,8 @@ def evaluate(
         models: Names as for ``--base``: aliases, bundled models, folders, Hub ids.
         texts: Text files; the bundled sample where neither texts nor datasets are given.
         datasets: Datasets as ``ID[:CONFIG[:SPLIT]]``, streamed.
-        against: A model to give ratios to; it is measured too.
+        against: A model to give ratios to; it is measured too. Of models that were made of it the
+            segmentation floor is told: it is measured on the text as they cut it.
         window: Tokens that a model sees at once; without it the least limit of the models, 1024
             at most, so that all are measured alike.
         stride: Tokens by which the window moves; half a window without it.
@@ -69,11 +64,16 @@ def evaluate(
     checkpoints = [Checkpoint.open(name) for name in names]
     window, stride = settle_window(checkpoints, window, stride)
     device = pick_device(device)
-    scores = [
-        measure(checkpoint, sources, window=window, stride=stride, device=device, dtype=dtype)
-        for checkpoint in checkpoints
-    ]
-    return Evaluation(tuple(scores), against)
+    read: _Reading = {"window": window, "stride": stride, "device": device, "dtype": dtype}
+    reference, *others = checkpoints
+    floors: list[Floor | None] = [None] * len(checkpoints)
+    made = [made_of(reference, other) if against else None for other in others]
+    if any(made):
+        first, floors[1:] = measure_with_floors(reference, made, sources, **read)
+    else:
+        first = measure(reference, sources, **read)
+    scores = [first, *(measure(other, sources, **read) for other in others)]
+    return Evaluation(tuple(scores), against, tuple(floors))
 
 
 def find_texts(
@@ -98,21 +98,48 @@ class Evaluation:
     Attributes:
         results: One score a model.
         against: Name of the model that ratios are given to, or None; it is the first result.
+        floors: For each result the segmentation floor, where it was made of that model; results
+            with the same tokenizer have the same one.
     """
 
     results: tuple[Score, ...]
     against: str | None = None
+    floors: tuple[Floor | None, ...] = ()
+
+    @property
+    def floor(self) -> Score | None:
+        """The figures of the first segmentation floor; None where there is none."""
+        return next((floor.score for floor in self.floors if floor), None)
+
+    @property
+    def pairs(self) -> list[tuple[Score, Floor | None]]:
+        """Each result with its floor."""
+        return list(zip(self.results, self.floors or [None] * len(self.results), strict=True))
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form: ``results``, each with ratios where there is a model to compare with."""
+        """JSON-ready form: ``results``, each with ratios where there is a model to compare with.
+
+        A result that was made of that model also has ``floor``, the figures of the segmentation
+        floor, ``cut``, what the changed cut costs by kind of text, and ``rows``, what the result
+        costs over the floor.
+        """
         reference = self.results[0] if self.against else None
         results = []
-        for score in self.results:
+        for score, floor in self.pairs:
             said = score.to_dict()
             if reference is not None:
                 said["ratios"] = ratios(score, reference)
-            results.append(said)
+            results.append(said | (floor.to_dict(score) if floor else {}))
         return {"results": results, "against": self.against}
+
+
+class _Reading(TypedDict):
+    """How models read the text."""
+
+    window: int
+    stride: int
+    device: str
+    dtype: str | None
 
 
 def ratios(score: Score, reference: Score) -> dict[str, float]:
@@ -138,12 +165,11 @@ def measure(
     Raises:
         TokswapError: If the checkpoint or a text cannot be read or measured.
     """
-    note(f"load {checkpoint.name}")
     vocabulary = checkpoint.vocabulary
-    model, tokenizer = load_for_scoring(local_folder(checkpoint), device=device, dtype=dtype)
+    loaded = load_model(checkpoint, device=device, dtype=dtype)
     return score_model(
-        model,
-        tokenizer,
+        loaded.model,
+        loaded.tokenizer,
         texts,
         name=checkpoint.name,
         start_id=start_of(vocabulary),
@@ -156,41 +182,10 @@ def measure(
     )
 
 
-def start_of(vocabulary: Vocabulary) -> int | None:
-    """Tell what stands before each document: the beginning of text, or the end of the last one."""
-    return vocabulary.roles.get("bos", vocabulary.roles.get("eos"))
-
-
-def lengths_of(vocabulary: Vocabulary) -> "Tensor":
-    """Tell the bytes of each token, (T,) int64; special tokens stand for none."""
-    special = vocabulary.special
-    sizes = [0 if n in special else len(s or b"") for n, s in enumerate(vocabulary.spelling)]
-    return torch.tensor(sizes, dtype=torch.int64)
-
-
 def _groups(checkpoint: Checkpoint, size: int) -> "Tensor | None":
     """Tell shared (0) from new tokens (1) by the plan in the folder, where there is one."""
-    if PLAN_FILE not in checkpoint.files.names:
-        return None
-    return groups_of(Plan.load(checkpoint.files.path(PLAN_FILE)).kind[:size])
-
-
-def groups_of(kind: "Tensor") -> "Tensor":
-    """Tell which of ``GROUPS`` each token is in by its kind, (T,) int64."""
-    return (kind == Kind.MISSING).to(torch.int64)
-
-
-def local_folder(checkpoint: Checkpoint) -> Path:
-    """Fetch all that is needed to load a model, and return the folder that holds it.
-
-    Raises:
-        TokswapError: If something cannot be fetched.
-    """
-    tokenizer_files(checkpoint.files)
-    checkpoint.files.fetch(
-        [*checkpoint.shards, *(checkpoint.files.names & {"generation_config.json"})]
-    )
-    return checkpoint.files.path("config.json").parent
+    kind = planned_kinds(checkpoint, size)
+    return None if kind is None else groups_of(kind)
 
 
 def settle_window(
@@ -245,18 +240,3 @@ def pick_device(device: str) -> str:
         reason = str(error).strip().partition("\n")[0]
         raise EvaluationError(f"device {device!r} cannot be used ({reason}); use cpu") from error
     return device
-
-
-def rounded(score: Score) -> dict[str, Any]:
-    """A score for the record, rounded so that it does not tell one processor from another."""
-    return {key: _round(value) for key, value in score.to_dict().items()}
-
-
-def _round(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _round(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_round(inner) for inner in value]
-    if isinstance(value, float) and math.isfinite(value):
-        return float(np.format_float_positional(value, 6, unique=False, fractional=False))
-    return value

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from tokswap import progress
 from tokswap.evaluation.longer_input import LongerInput
-from tokswap.evaluation.measure import lengths_of
 from tokswap.evaluation.prefixes import Split
+from tokswap.evaluation.tokens import lengths_of
 from tokswap.on_demand.embedder import TokenEmbedder
 from tokswap.vocabulary.batch_merges import BatchMerger
 from tokswap.vocabulary.boundary import Holds

@@ -8,22 +8,18 @@ lies between the base's own figure and the floor is the cut's.
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import nn
 
 from tokswap.beside import look_beside
 from tokswap.checkpoint.files import tokenizer_files
 from tokswap.errors import EvaluationError
-from tokswap.evaluation.figures import Score, Tally
 from tokswap.evaluation.load import load_for_scoring, loading_obstacle
-from tokswap.evaluation.measure import GROUPS, groups_of, lengths_of, local_folder, start_of
-from tokswap.evaluation.reading import plain_reading, spelt_reading
-from tokswap.evaluation.score import tally_model
+from tokswap.evaluation.loaded import CutScore, LoadedModel, local_folder
 from tokswap.evaluation.swap import Swap
 from tokswap.evaluation.texts import Text
 from tokswap.pair import Pair
@@ -34,29 +30,12 @@ from tokswap.tokenizer_folder import settle, write_tokenizer
 from tokswap.vocabulary.tokens import Vocabulary, load_vocabulary
 
 
-@dataclass(frozen=True, eq=False)
-class CutScore:
-    """The figures of a model on texts, and what each token costs.
-
-    Attributes:
-        score: The figures; with the groups ``shared`` and ``new`` where the donor cuts the text.
-        counts: (T,) int64, how often each of the donor's tokens was scored; (S,) of the base's
-            where the base cuts the text.
-        nats: (T,) or (S,) float64, what they cost together.
-    """
-
-    score: Score
-    counts: Tensor
-    nats: Tensor
-
-
 class SwappedModel:
     """A loaded base whose vocabulary rows are exchanged in memory."""
 
     def __init__(self, pair: Pair, model: nn.Module, tokenizer: Tokenizer) -> None:
         self._pair = pair
-        self._model = model
-        self._tokenizer = tokenizer
+        self._base = LoadedModel(pair.base.name, pair.base.vocabulary, model, tokenizer)
         # For scoring no template matters, nor what a model does with pictures.
         asked = {"base_model": pair.base.name, "donor": pair.donor.name}
         recipe = make_recipe({**asked, "chat_template": "none", "text_only": True})
@@ -116,44 +95,20 @@ class SwappedModel:
         Raises:
             EvaluationError: If it cannot be measured.
         """
-        vocabulary, rows = self._pair.base.vocabulary, self._pair.alignment.base_rows
-        lengths = lengths_of(vocabulary)
-        reading = plain_reading(min(rows, len(vocabulary)), vocabulary.roles.get("unk"), lengths)
-        score, tally = tally_model(
-            self._model,
-            self._tokenizer,
-            texts,
-            reading,
-            name=self._pair.base.name,
-            start_id=start_of(vocabulary),
-            window=window,
-            stride=stride,
-        )
-        return CutScore(score, *tally.by_token(rows))
+        return self._base.own(texts, window=window, stride=stride)
 
     def floor(self, texts: Sequence[Text], *, window: int, stride: int) -> CutScore:
         """Measure the base's own rows on the donor's cut of the text: the segmentation floor.
 
-        A shared token is the base's token, a new one is spelt in the base's pieces, and costs what
-        they cost together. The window and the stride are counted in what the base reads. What the
-        base cannot spell counts as unknown (:func:`~tokswap.evaluation.reading.spelt_reading`).
+        See :meth:`tokswap.evaluation.floor.LoadedModel.floor`.
 
         Raises:
             EvaluationError: If it cannot be measured.
         """
-        pair, vocabulary = self._pair, self._vocabulary
-        reading = spelt_reading(pair.alignment, lengths_of(vocabulary), vocabulary.roles.get("unk"))
-        score, tally = tally_model(
-            self._model,
-            pair.donor.vocabulary.backend,
-            texts,
-            reading,
-            name=f"{pair.base.name} (segmentation floor)",
-            start_id=start_of(pair.base.vocabulary),
-            window=window,
-            stride=stride,
-        )
-        return self._grouped(score, tally, torch.from_numpy(pair.alignment.kind))
+        alignment = self._pair.alignment
+        kind = torch.from_numpy(alignment.kind)
+        shown = {"window": window, "stride": stride}
+        return self._base.floor(alignment, self._vocabulary, texts, **shown, kind=kind)
 
     def swapped(
         self,
@@ -177,27 +132,19 @@ class SwappedModel:
             EvaluationError: If the plan is not of this pair, or the model cannot be measured.
             OutputError: If the type of the base's tables cannot hold the rows.
         """
-        alignment, vocabulary = self._pair.alignment, self._vocabulary
+        alignment = self._pair.alignment
         if (plan.rows, plan.base_rows) != (alignment.rows, alignment.base_rows):
             raise EvaluationError(
                 f"the plan makes {plan.rows} rows of {plan.base_rows}, and this pair has "
                 f"{alignment.rows} and {alignment.base_rows}; give a plan of this pair"
             )
-        score, tally = tally_model(
+        swapped = LoadedModel(
+            name or f"{self._pair.base.name} with {self._pair.donor.name}'s vocabulary",
+            self._vocabulary,
             self._swap.model(plan),
             self._pair.donor.vocabulary.backend,
-            texts,
-            plain_reading(len(vocabulary), vocabulary.roles.get("unk"), lengths_of(vocabulary)),
-            name=name or f"{self._pair.base.name} with {self._pair.donor.name}'s vocabulary",
-            start_id=start_of(vocabulary),
-            window=window,
-            stride=stride,
         )
-        return self._grouped(score, tally, plan.kind)
-
-    def _grouped(self, score: Score, tally: Tally, kind: Tensor) -> CutScore:
-        groups = tally.groups(GROUPS, groups_of(kind))
-        return CutScore(replace(score, groups=groups), *tally.by_token(self._pair.alignment.rows))
+        return swapped.own(texts, window=window, stride=stride, kind=plan.kind)
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:

@@ -11,9 +11,13 @@ from tokswap.checkpoint.licences import LICENCE, licence_files, stated_licence
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.methods import METHODS
 from tokswap.pair import Pair
+from tokswap.report.cut import cut_line
 from tokswap.report.held_out import held_out_lines
 
 CARD = "README.md"
+
+NAMES = {"floor": "segmentation floor"}
+"""What the card calls figures that the record calls by a shorter name."""
 
 
 def write_card(path: Path, record: Mapping[str, Any], pair: Pair) -> None:
@@ -50,7 +54,7 @@ def write_card(path: Path, record: Mapping[str, Any], pair: Pair) -> None:
 | special tokens without one | {counts["special_unmatched"]:,} |
 | said by the user | {counts["overridden"]:,} |
 | ids without a token | {counts["unused"]:,} |
-{_figures(record.get("figures"))}{_held_out(record)}{_notes(record.get("notes") or [])}
+{_figures(record)}{_held_out(record)}{_notes(record.get("notes") or [])}
 {_loading(record.get("tokenizer") or {}, model_loader(path.parent, pair))}
 The recipe:
 
@@ -186,16 +190,22 @@ def _plan(plan: Mapping[str, Any] | None) -> str:
     )
 
 
-def _figures(figures: Mapping[str, Any] | None) -> str:
+def _figures(record: Mapping[str, Any]) -> str:
+    """Show what was measured, and what of the loss is the changed cut's."""
+    figures = record.get("figures")
     if not figures:
         return ""
     lines = ["", "| | bits per byte | token perplexity | tokens per byte |", "|---|---:|---:|---:|"]
     for name, score in figures.items():
         lines.append(
-            f"| {name} | {score['bits_per_byte']:.4f} | {score['token_perplexity']:.2f} "
-            f"| {score['tokens_per_byte']:.4f} |"
+            f"| {NAMES.get(name, name)} | {score['bits_per_byte']:.4f} "
+            f"| {score['token_perplexity']:.2f} | {score['tokens_per_byte']:.4f} |"
         )
     first = next(iter(figures.values()))
     texts = ", ".join(text["name"] for text in first["texts"])
     lines += ["", f"On {texts}; window {first['window']}, stride {first['stride']} tokens."]
+    if cut := record.get("cut"):
+        body = (record.get("like") or {}).get("body") or {}
+        said = cut_line(cut, cut["rows"], trained=bool(body.get("changed")))
+        lines += ["", f"{said[0].upper()}{said[1:]}."]
     return "\n".join(lines) + "\n"

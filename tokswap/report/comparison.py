@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tokswap.comparison.figures import group_bits, rounded
+from tokswap.report.cut import cut_alone_line
 
 if TYPE_CHECKING:
     from tokswap.comparison.compare import Compared
@@ -70,10 +71,8 @@ def notes(compared: "Compared") -> list[str]:
             lines[0] += f", {tokens:,} as the donor does, {new['tokens']:,} of them new"
     elif groups:
         lines[0] += f", {groups['new']['tokens']:,} new ones as the donor does"
-    lines.append(
-        f"the cut alone costs {floor['bits_per_byte'] - own['bits_per_byte']:+.4f} bits/byte; "
-        "what is over the floor is the rows'"
-    )
+    said = cut_alone_line(compared.cut.to_dict())
+    lines.append(f"{said}; what is over the floor is the rows'")
     if earlier := sum(result.earlier for result in compared.results):
         lines.append(
             f"{earlier} of {len(compared.results)} are from an earlier run; --fresh measures anew"

@@ -4,8 +4,11 @@ It holds no time and not the place of the output, so that the same settings give
 """
 
 import importlib.metadata
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tokswap.pair import Pair
 from tokswap.recipe import Recipe
@@ -13,6 +16,7 @@ from tokswap.vocabulary.align import Alignment, Kind
 from tokswap.vocabulary.kinds import count_kinds
 
 if TYPE_CHECKING:
+    from tokswap.evaluation.measure import Evaluation
     from tokswap.plan import Plan
 
 LIBRARIES = ("tokswap", "torch", "transformers", "tokenizers", "safetensors")
@@ -99,3 +103,39 @@ def make_record(
             **hashes,
         },
     }
+
+
+def measured_record(evaluation: "Evaluation") -> dict[str, Any]:
+    """Say in a record what was measured of the base and the result.
+
+    Returns:
+        ``figures`` of ``base``, ``floor`` and ``result``; and ``cut``, what the changed cut costs
+        by kind of text, with ``rows``, what the result costs over the floor. Without a floor there
+        is none of both.
+    """
+    (base, _), (result, floor) = evaluation.pairs
+    scores = {"base": base, **({"floor": floor.score} if floor else {}), "result": result}
+    figures = {name: rounded(score.to_dict()) for name, score in scores.items()}
+    figures["result"]["model"] = "result"  # where the folder lies is not part of the record
+    if floor is None:
+        return {"figures": figures}
+    said = floor.to_dict(result)
+    return {"figures": figures, "cut": rounded({**said["cut"], "rows": said["rows"]}, places=5)}
+
+
+def rounded(value: Any, *, places: int | None = None) -> Any:
+    """Round figures so that they do not tell one processor from another.
+
+    Args:
+        value: What JSON knows.
+        places: Digits behind the point, for differences of figures; 6 digits in all without it.
+    """
+    if isinstance(value, dict):
+        return {key: rounded(inner, places=places) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(inner, places=places) for inner in value]
+    if not isinstance(value, float) or not math.isfinite(value):
+        return value
+    if places is not None:
+        return round(value, places)
+    return float(np.format_float_positional(value, 6, unique=False, fractional=False))

@@ -18,6 +18,28 @@ CODE = re.compile(r"[_(){}\[\];=<>/\\*#$@&|^~`]|[a-z][A-Z]|\s{2}|[\n\t]")
 """What is seldom seen in prose: brackets, operators, humps, indentation and ends of lines."""
 
 
+BYTE_KINDS = ("letters", "digits", "spaces", "line ends", "punctuation", "beyond ASCII")
+"""The kinds of the bytes of a text."""
+
+
+def byte_kind(byte: int) -> str:
+    """Name the kind of a byte, one of :data:`BYTE_KINDS`.
+
+    A byte alone tells no more of what lies beyond ASCII, for tokens may hold parts of characters.
+    So a byte is of the same kind whatever token it stands in.
+    """
+    character = chr(byte)
+    if byte >= 0x80:
+        return "beyond ASCII"
+    if character in "\n\r":
+        return "line ends"
+    if character.isspace():
+        return "spaces"
+    if character.isdecimal():
+        return "digits"
+    return "letters" if character.isalpha() else "punctuation"
+
+
 def text_kind(spelling: bytes) -> str:
     """Name the sort of text that a token stands for.
 

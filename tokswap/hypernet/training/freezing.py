@@ -14,7 +14,8 @@ from tokswap.checkpoint.source import Checkpoint
 from tokswap.checkpoint.tables import check_tokens, load_table
 from tokswap.errors import CheckpointError
 from tokswap.evaluation.load import load_for_scoring, position_limit, quiet
-from tokswap.evaluation.measure import local_folder, start_of
+from tokswap.evaluation.loaded import local_folder
+from tokswap.evaluation.tokens import start_of
 from tokswap.hypernet.training.frozen import FrozenBase
 
 LOOKED_AT = 8
