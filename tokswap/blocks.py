@@ -57,6 +57,11 @@ class Blocks:
         self._keep = keep
         self._answers: dict[str, tuple[Tensor, ...]] = {}
 
+    @property
+    def ranks(self) -> Ranks:
+        """The processes that share the work."""
+        return self._ranks
+
     def memory(self, device: str) -> int:
         """How many bytes solving may take: as was said, or what all ranks have to spare."""
         if self._memory is None:

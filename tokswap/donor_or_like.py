@@ -8,7 +8,8 @@ STRENGTH = 0.5
 and 0.7; half of it keeps most of what either training has taught."""
 
 SETTLED = (
-    "method", "parameters", "per_kind", "tokenizer", "held_out", "seed", "memory",
+    "method", "parameters", "per_kind", "refit", "tokenizer", "held_out", "seed",
+    "memory",
 )  # fmt: skip
 """Keys that say how rows are made, which they are already in a transplanted base."""
 

@@ -150,10 +150,25 @@ def transplant(
         sources=[Checkpoint.open(asked.base_model), Checkpoint.open(asked.adopted)],
         target=Path(asked.out or default_out(asked)).expanduser(),
         open=lambda: (checked(open_pair(asked), asked), []),
-        plan=lambda pair, device, blocks: (plan_for(pair, asked, device, blocks), []),
+        plan=partial(_made, asked, resume=resume),
         held_out=lambda pair, device: check_before(pair, asked, device),
     )
     return carry_out(asked, work, overwrite=overwrite, plan_only=plan_only, resume=resume)
+
+
+def _made(
+    recipe: Recipe, pair: Pair, device: str, blocks: Blocks, *, resume: bool
+) -> tuple[Plan, list[str]]:
+    """Make the plan of a recipe, and refit it to text if that is asked for."""
+    if recipe.refit is None:
+        return plan_for(pair, recipe, device, blocks), []
+    from tokswap.refit.context import check_before as check_text
+    from tokswap.refit.stage import refit_beside
+
+    check_text(pair, recipe.refit)
+    plan = plan_for(pair, recipe, device, blocks)
+    target = Path(recipe.out or default_out(recipe)).expanduser()
+    return refit_beside(target, pair, plan, recipe, device=device, blocks=blocks, resume=resume)
 
 
 def check_alone(**flags: bool) -> None:

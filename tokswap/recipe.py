@@ -17,6 +17,7 @@ from tokswap.methods import DEFAULT, Method, Role
 from tokswap.methods.asked import fault_line
 from tokswap.methods.by_kind import ByKind
 from tokswap.names import near
+from tokswap.refit.asked import RefitPart
 from tokswap.vocabulary.functions import FUNCTIONS, with_tokens
 from tokswap.vocabulary.kinds import KINDS
 from tokswap.yaml_text import read_mapping, with_setting
@@ -201,6 +202,11 @@ class Recipe(_Part):
         default_factory=dict,
         description="other methods for some kinds of tokens, as `digits: pieces` or `{method:, "
         f"parameters:}}`; the first kind that fits counts: {', '.join(KINDS)}",
+    )
+    refit: RefitPart | None = Field(
+        default=None,
+        description="text to which the rows are then refitted, the body frozen; without it, they "
+        "stay as the method makes them",
     )
     dtype: Literal["float64", "float32", "float16", "bfloat16"] | None = Field(
         default=None,

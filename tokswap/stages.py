@@ -72,6 +72,8 @@ def check_texts(recipe: Recipe, target: Path) -> None:
     Raises:
         EvaluationError: If one cannot be read, or lies in the folder that will be replaced.
     """
+    for name in recipe.refit.text if recipe.refit else ():
+        file_text(Path(name).expanduser())
     for name in recipe.eval.text if recipe.eval else ():
         path = Path(name).expanduser()
         file_text(path)

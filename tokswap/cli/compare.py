@@ -7,7 +7,16 @@ import typer
 
 from tokswap import ranks
 from tokswap.cli import show
-from tokswap.cli.options import Device, Json, Memory, Quiet, Texts
+from tokswap.cli.options import (
+    Device,
+    Json,
+    Memory,
+    Quiet,
+    Refit,
+    RefitMinutes,
+    RefitWritten,
+    Texts,
+)
 from tokswap.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -61,6 +70,9 @@ def compare_command(
     stride: Annotated[
         int | None, typer.Option(help="Tokens by which the window moves. Default: half a window.")
     ] = None,
+    refit: Refit = None,
+    refit_minutes: RefitMinutes = None,
+    refit_written: RefitWritten = None,
     seed: Annotated[
         str | None,
         typer.Option(metavar="N[,N...]", help="Seeds of methods that draw at random. Default: 0."),
@@ -89,7 +101,8 @@ def compare_command(
 
     Each method's rows are swapped into the base in memory and measured on the same text. Above
     them stand the base on its own cut of the text and the segmentation floor: its own rows on the
-    text as the donor cuts it, which is what is lost by the cut alone.
+    text as the donor cuts it, which is what is lost by the cut alone. With --refit the rows of each
+    method are also refitted to a text, for a second column.
 
     The folder gets compare.json, compare.csv and compare.png, and every finished run, so that the
     same command goes on where it was stopped. The exit code is 1 only if all methods fail.
@@ -101,11 +114,14 @@ def compare_command(
     show.start(quiet=quiet)
     if ranks.number():
         return  # methods are measured one after the other, which the first rank does
+    from tokswap.refit.asked import asked_refit
+
     said: dict[str, Any] = {
         "base_model": base,
         "donor": donor,
         "methods": _split(methods),
         "train_text": [str(path) for path in train_text] if train_text else None,
+        "refit": asked_refit(refit, refit_minutes, refit_written),
         "seed": _seeds(seed),
         "device": device,
         "memory": memory,

@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+REFIT = "Refit"
+"""Heading of its options in the help."""
+
 Base = Annotated[
     str,
     typer.Option(
@@ -35,6 +38,37 @@ Memory = Annotated[
         metavar="SIZE",
         help="What omp and hypernet may take at once, as 4GB or 512MB. Default: half of what "
         "there is.",
+    ),
+]
+Refit = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--refit",
+        metavar="TEXT",
+        help="Text file to which the new rows are then refitted, the body frozen; repeatable. "
+        "Half a megabyte is a good size.",
+        rich_help_panel=REFIT,
+    ),
+]
+RefitMinutes = Annotated[
+    float | None,
+    typer.Option(
+        "--refit-minutes",
+        metavar="MINUTES",
+        min=0,
+        help="With --refit: minutes in which input rows learn to lead to the states that the "
+        "tokens' pieces lead to. Default: 0.",
+        rich_help_panel=REFIT,
+    ),
+]
+RefitWritten = Annotated[
+    int | None,
+    typer.Option(
+        "--refit-written",
+        metavar="N",
+        min=1,
+        help="Without a text: refit to N tokens that the base writes itself.",
+        rich_help_panel=REFIT,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

@@ -16,6 +16,9 @@ from tokswap.cli.options import (
     Memory,
     NoEval,
     Quiet,
+    Refit,
+    RefitMinutes,
+    RefitWritten,
     Settings,
     Texts,
 )
@@ -96,6 +99,9 @@ def transplant_command(
     device: Device = None,
     memory: Memory = None,
     text: Texts = None,
+    refit: Refit = None,
+    refit_minutes: RefitMinutes = None,
+    refit_written: RefitWritten = None,
     bos: Annotated[
         str | None,
         typer.Option(
@@ -130,6 +136,7 @@ def transplant_command(
     _check_donor(donor, like)
     show.start(quiet=quiet)
     from tokswap.recipe import make_recipe, with_tensors
+    from tokswap.refit.asked import asked_refit
 
     said = {
         "base_model": base,
@@ -153,6 +160,7 @@ def transplant_command(
         "memory": memory,
         "out": out,
         "eval": eval_of(text, no_eval=no_eval),
+        "refit": asked_refit(refit, refit_minutes, refit_written),
         "verify": False if no_verify else None,
     }
     recipe = with_tensors(make_recipe(said, settings or []), keep_tensor, drop_tensor)
@@ -250,8 +258,12 @@ def print_transplant(result: "Transplant") -> None:
 
 def print_outcome(result: "Transplant") -> None:
     """Print what was measured, what the user should know, what was verified, and where it is."""
+    from tokswap.refit.report import lines
     from tokswap.report.held_out import held_out_lines
 
+    if about := result.record.get("refit"):
+        for line in lines(about):
+            typer.echo(line)
     for line in held_out_lines(result.record["held_out"]):
         typer.echo(line)
     if result.evaluation:

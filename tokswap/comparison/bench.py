@@ -1,5 +1,6 @@
 """The bench that methods are measured on: one pair, one text, one model to swap rows into."""
 
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -20,10 +21,13 @@ from tokswap.pair import Pair, check_weights, find_donor_layout, open_models, pa
 from tokswap.peak import peak_memory
 from tokswap.peak_memory import checked
 from tokswap.pipeline import plan_for
+from tokswap.ranks import Ranks
+from tokswap.recipe import Recipe
 
 if TYPE_CHECKING:
     from tokswap.evaluation.loaded import CutScore
     from tokswap.evaluation.swapped import SwappedModel
+    from tokswap.plan import Plan
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +110,7 @@ class Bench:
             raise self.donor_fault
         pair = checked(self._pair(recipe.record()), recipe)
         _ = pair.alignment.pieces  # found once for all, or the first method would pay for it
-        blocks = Blocks(memory=parse_size(recipe.memory) if recipe.memory else None)
+        blocks = Blocks(memory=self._memory(recipe))
         with peak_memory(self.device) as peak:
             start = time.monotonic()
             plan = plan_for(pair, recipe, self.device, blocks)
@@ -115,14 +119,39 @@ class Bench:
             cut = self.model.swapped(
                 plan, self.texts, window=self.window, stride=self.stride, name=run.label
             )
+            measured = time.monotonic()
+            refitted = self._refitted(pair, plan, run)
         except OutputError as error:  # of rows that the base's type cannot hold: the method's fault
             raise EvaluationError(str(error)) from error
         return {
             "figures": figures_of(cut, pair.alignment),
             "seconds": round(planned - start, 3),
-            "evaluation_seconds": round(time.monotonic() - planned, 3),
+            "evaluation_seconds": round(measured - planned, 3),
             "peak_memory": peak.bytes,
+            **refitted,
         }
+
+    def _refitted(self, pair: Pair, plan: "Plan", run: Run) -> dict[str, Any]:
+        """Refit the rows of a plan and measure them, where that is asked for."""
+        if run.recipe.refit is None:
+            return {}
+        from tokswap.refit.context import Work
+        from tokswap.refit.refit import refit
+
+        memory = Blocks(memory=self._memory(run.recipe)).memory(self.device)
+        with tempfile.TemporaryDirectory(prefix="tokswap-") as name:
+            start = time.monotonic()
+            work = Work(Path(name), self.device, Ranks(), memory, run.recipe.seed)
+            found = refit(pair, plan, run.recipe.refit, work=work, swapped=self.model)
+            seconds = time.monotonic() - start
+        shown = {"window": self.window, "stride": self.stride}
+        cut = self.model.swapped(found.plan, self.texts, **shown, name=f"{run.label}, refitted")
+        figures = figures_of(cut, pair.alignment)
+        return {"refit": {"figures": figures, "seconds": round(seconds, 3), "about": found.about}}
+
+    @staticmethod
+    def _memory(recipe: Recipe) -> int | None:
+        return parse_size(recipe.memory) if recipe.memory else None
 
     def _pair(self, record: Mapping[str, Any]) -> Pair:
         """Give the pair with what methods have found of it, which depends on `outliers`."""

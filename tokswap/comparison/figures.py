@@ -55,6 +55,8 @@ class Result:
         each: Bits per byte of each seed.
         settings: How the rows are filled, as in a recipe, with all defaults.
         earlier: Whether an earlier run measured it.
+        refit: The same figures with the rows refitted, under ``figures``, its ``seconds``, and
+            ``about`` it; the mean. None where that was not asked for.
     """
 
     label: str
@@ -67,6 +69,12 @@ class Result:
     each: tuple[float, ...]
     settings: Mapping[str, Any]
     earlier: bool
+    refit: Mapping[str, Any] | None = None
+
+    @property
+    def refitted(self) -> float | None:
+        """Bits per byte with the rows refitted."""
+        return float(self.refit["figures"]["bits_per_byte"]) if self.refit else None
 
     @property
     def bits_per_byte(self) -> float:
@@ -95,6 +103,9 @@ class Result:
         said["over_floor"] = rounded(self.bits_per_byte - floor["bits_per_byte"])
         said |= {"seconds": self.seconds, "evaluation_seconds": self.evaluation_seconds}
         said["peak_memory"] = self.peak_memory
+        if self.refit is not None:
+            over = rounded(self.refit["figures"]["bits_per_byte"] - floor["bits_per_byte"])
+            said["refit"] = {"over_floor": over, **self.refit}
         if self.seeds:
             pairs = zip(self.seeds, self.each, strict=True)
             said["seeds"] = [{"seed": seed, "bits_per_byte": bits} for seed, bits in pairs]
@@ -200,6 +211,7 @@ def sum_up(kept: Sequence[Mapping[str, Any]], *, draws: bool) -> Result:
         each=tuple(float(run["figures"]["bits_per_byte"]) for run in kept),
         settings=first["settings"],
         earlier=all(run["earlier"] for run in kept),
+        refit=rounded_all(_mean([run["refit"] for run in kept])) if "refit" in first else None,
     )
 
 

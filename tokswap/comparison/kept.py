@@ -94,5 +94,5 @@ class Kept:
 def settings_of(run: Run) -> dict[str, Any]:
     """Say how a run fills the rows, as in a recipe, with all defaults."""
     record = run.recipe.record()
-    names = ("method", "parameters", "per_kind")
+    names = ("method", "parameters", "per_kind", "refit")
     return {name: record[name] for name in names if record.get(name)}

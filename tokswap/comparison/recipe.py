@@ -15,6 +15,7 @@ from tokswap.memory import parse_size
 from tokswap.methods import DEFAULT
 from tokswap.names import near, resolve
 from tokswap.recipe import EvalPart, Recipe, TensorsPart, TokenizerPart, make_recipe
+from tokswap.refit.asked import RefitPart
 from tokswap.yaml_text import read_mapping, with_setting
 
 OF_A_TRANSPLANT = ("dtype", "chat_template", "text_only", "held_out", "verify")
@@ -98,6 +99,10 @@ class Comparison(_Part):
     eval: Annotated[EvalPart, BeforeValidator(_measured)] = Field(
         default_factory=EvalPart, description="what to measure on, and how"
     )
+    refit: RefitPart | None = Field(
+        default=None,
+        description="text to which every method's rows are refitted too, for a second column",
+    )
     tokenizer: TokenizerPart = Field(
         default_factory=TokenizerPart, description="what to change about the adopted vocabulary"
     )
@@ -180,6 +185,7 @@ class Comparison(_Part):
             "base_model": self.base_model,
             "donor": self.donor,
             "eval": self.eval,
+            "refit": self.refit,
             "tokenizer": self.tokenizer,
             "tensors": self.tensors,
             "device": self.device,

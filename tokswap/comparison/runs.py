@@ -44,7 +44,9 @@ def by_default() -> list[str]:
 
 def draws(recipe: Recipe) -> bool:
     """Tell whether the rows that a recipe asks for depend on its seed."""
-    return any(method.draws for method in recipe.methods.values())
+    refit = recipe.refit
+    drawn = refit is not None and (refit.match > 0 or refit.steps or refit.written)
+    return bool(drawn) or any(method.draws for method in recipe.methods.values())
 
 
 def shown(recipe: Recipe) -> str:

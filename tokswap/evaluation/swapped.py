@@ -74,7 +74,7 @@ class SwappedModel:
     @property
     def base(self) -> nn.Module:
         """The loaded base, with its own rows."""
-        return self._model
+        return self._base.model
 
     def model(self, plan: Plan) -> nn.Module:
         """Give the base a plan's rows, in place of those of the plan before.

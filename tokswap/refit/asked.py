@@ -71,3 +71,15 @@ class RefitPart(BaseModel):
         if self.written and (self.text or self.datasets):
             raise ValueError("`written` is for where there is no text; leave it or the text out")
         return self
+
+
+def asked_refit(texts: list[str] | None, minutes: float | None, written: int | None) -> Any:
+    """Say in the words of a recipe what the command line asks for; None where it asks nothing."""
+    said: dict[str, Any] = {}
+    if texts:
+        said["text"] = texts
+    if written:
+        said["written"] = written
+    if minutes is not None:
+        said["match"] = minutes
+    return said or None

@@ -1,21 +1,25 @@
 """What all steps of a refit work on: the pair, the loaded base, the text and the free tokens."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tokswap.errors import RefitError
 from tokswap.evaluation.load import position_limit
-from tokswap.evaluation.measure import lengths_of, start_of
 from tokswap.evaluation.reading import spelt_reading
 from tokswap.evaluation.swapped import SwappedModel
 from tokswap.evaluation.texts import Text, dataset_text, file_text
+from tokswap.evaluation.tokens import lengths_of, start_of
 from tokswap.pair import Pair
 from tokswap.ranks import Ranks
 from tokswap.refit.asked import RefitPart
+from tokswap.refit.states import affordable
 from tokswap.refit.teacher import Lesson, lessons
 from tokswap.refit.windows import Cut, cut_texts
 
@@ -83,40 +87,20 @@ class Context:
             RefitError: If there is too little.
             EvaluationError: If it cannot be read.
         """
-        limit = self._limit or WINDOW
-        window = self.asked.window or min(WINDOW, limit)
-        if window > limit and self._limit:
-            raise RefitError(
-                f"a window of {window} is longer than the {limit} positions of "
-                f"{self.pair.base.name}; give {limit} or less (--set refit.window={limit})"
-            )
-        return cut_texts(
-            self.texts,
-            self.pair.donor.vocabulary.backend,
-            start_id=self._start,
-            window=window,
-            tokens=self.asked.tokens,
-            names=", ".join(text.name for text in self.texts),
-        )
+        return cut_for(self.pair, self.asked, self.texts, self._start, self._limit)
 
     @cached_property
     def free(self) -> Tensor:
         """(A,) ids, ascending, of the missing tokens that the text to fit holds.
 
+        Those that are seldom seen are not among them where all would take too long.
+
         Raises:
             RefitError: If it holds hardly any.
         """
-        missing = self.pair.alignment.missing
-        counts = self.cut.seen(missing, self.pair.alignment.rows)
-        there = missing[counts > 0]
-        if int(counts.sum()) < FEW:
-            raise RefitError(
-                f"{', '.join(text.name for text in self.texts)} holds {len(there)} of the "
-                f"{len(missing):,} new tokens, {int(counts.sum())} times in {self.cut.tokens:,} "
-                f"tokens, and a refit needs {FEW} times at least; give more text, or text of the "
-                "languages and domains that the new tokens are for"
-            )
-        return torch.from_numpy(there)
+        there = free_tokens(self.pair, self.cut, self.texts)
+        counts = self.cut.seen(there, self.pair.alignment.rows)
+        return torch.from_numpy(there[affordable(counts)])
 
     @cached_property
     def place(self) -> Tensor:
@@ -133,7 +117,7 @@ class Context:
     @property
     def times(self) -> int:
         """How often the free tokens stand in the text to fit."""
-        return int(self.cut.seen(self.pair.alignment.missing, self.pair.alignment.rows).sum())
+        return int(self.cut.seen(self.free.numpy(), self.pair.alignment.rows).sum())
 
     @cached_property
     def texts(self) -> list[Text]:
@@ -148,9 +132,7 @@ class Context:
 
             base, count = self.swapped.base, self.asked.written
             return [written_text(base, self.pair, count, device=self.device, seed=self.seed)]
-        found = [file_text(Path(name).expanduser()) for name in self.asked.text]
-        most = self.asked.tokens * 16
-        return found + [dataset_text(name, most) for name in self.asked.datasets]
+        return given_texts(self.asked)
 
     @property
     def _start(self) -> int | None:
@@ -173,3 +155,75 @@ class Context:
             for part in (self.cut.fit, self.cut.held_out)
         )
         return fit, held
+
+
+def given_texts(asked: RefitPart) -> list[Text]:
+    """Open the texts that are given.
+
+    Raises:
+        EvaluationError: If one cannot be read.
+    """
+    found = [file_text(Path(name).expanduser()) for name in asked.text]
+    # What is too much is left unread: no text has so many bytes a token.
+    return found + [dataset_text(name, asked.tokens * 16) for name in asked.datasets]
+
+
+def cut_for(
+    pair: Pair, asked: RefitPart, texts: Sequence[Text], start: int | None, limit: int | None
+) -> Cut:
+    """Cut texts into windows that a base of so many positions can read.
+
+    Raises:
+        RefitError: If there is too little, or the window is too long.
+        EvaluationError: If a text cannot be read.
+    """
+    window = asked.window or min(WINDOW, limit or WINDOW)
+    if limit is not None and window > limit:
+        raise RefitError(
+            f"a window of {window} is longer than the {limit} positions of {pair.base.name}; give "
+            f"{limit} or less (--set refit.window={limit})"
+        )
+    return cut_texts(
+        texts,
+        pair.donor.vocabulary.backend,
+        start_id=start,
+        window=window,
+        tokens=asked.tokens,
+        names=_names(texts),
+    )
+
+
+def free_tokens(pair: Pair, cut: Cut, texts: Sequence[Text]) -> NDArray[np.int64]:
+    """Tell which missing tokens the text to fit holds, (A,) ids, ascending.
+
+    Raises:
+        RefitError: If it holds hardly any.
+    """
+    missing = pair.alignment.missing
+    counts = cut.seen(missing, pair.alignment.rows)
+    there: NDArray[np.int64] = missing[counts > 0]
+    if int(counts.sum()) < FEW:
+        raise RefitError(
+            f"{_names(texts)} holds {len(there)} of the {len(missing):,} new tokens, "
+            f"{int(counts.sum())} times in {cut.tokens:,} tokens, and a refit needs {FEW} times at "
+            "least; give more text, or text of the languages and domains that the new tokens are "
+            "for"
+        )
+    return there
+
+
+def check_before(pair: Pair, asked: RefitPart) -> None:
+    """Check that there is something to refit to, before a method solves for minutes.
+
+    Raises:
+        RefitError: If there is too little text, or no new token in it.
+        EvaluationError: If a text cannot be read.
+    """
+    if asked.text and not asked.datasets:
+        texts = given_texts(asked)
+        start = start_of(pair.donor.vocabulary)
+        free_tokens(pair, cut_for(pair, asked, texts, start, None), texts)
+
+
+def _names(texts: Sequence[Text]) -> str:
+    return ", ".join(text.name for text in texts)

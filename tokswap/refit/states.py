@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tokswap.errors import RefitError
@@ -18,10 +20,12 @@ from tokswap.refit.store import Packed, StateStore, packed
 WINDOWS = 16
 """Windows of a block, which are read and kept together."""
 BATCH_TOKENS = 4096
-WORK = 2_000_000_000
-"""Products of states and free rows for one reading of all; beyond, only a part of the positions
-whose target is no free row is kept, each standing for several."""
-LEAST_PART = 0.02
+WORK = 1_000_000_000
+"""Products of states and free rows for one reading of all. Beyond, only a part of the positions
+whose target is no free row is kept, each standing for several; and where even those whose target
+is one are too many, the rows that are seldom seen are not fitted."""
+OTHERS = 0.25
+"""Positions with another target for each with a free one, at least."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +114,27 @@ def kept_part(positions: int, free: int, rows: int, work: int = WORK) -> float:
         rows: A, the free rows.
         work: Products of states and rows that one reading may take.
     """
-    room = work // max(rows, 1) - free
-    return min(1.0, max(LEAST_PART, room / max(positions - free, 1)))
+    room = max(work // max(rows, 1) - free, int(OTHERS * free))
+    return min(1.0, room / max(positions - free, 1))
+
+
+def affordable(counts: NDArray[np.int64], work: int = WORK) -> NDArray[np.bool_]:
+    """Choose the rows to fit: all that are seen, or the most frequent ones where those are too many.
+
+    Args:
+        counts: (M,) how often each missing token is a target.
+        work: Products of states and rows that one reading may take.
+
+    Returns:
+        (M,) whether each is fitted.
+    """
+    order = np.argsort(-counts, kind="stable")
+    seen = counts[order].cumsum()
+    rows = np.arange(1, len(counts) + 1)
+    fits = (rows * seen * (1 + OTHERS) <= work) & (counts[order] > 0)
+    chosen = np.zeros(len(counts), dtype=np.bool_)
+    chosen[order[: int(fits.sum())]] = True
+    return chosen
 
 
 def read_all(

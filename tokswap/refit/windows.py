@@ -91,9 +91,9 @@ def _split(found: list[Window], tokens: int, size: int, more: bool, names: str) 
     """
     if tokens < ENOUGH or len(found) < 2 * RUN:
         raise RefitError(
-            f"{names} is {tokens:,} of the donor's tokens in {len(found)} windows, and a refit "
-            f"needs {ENOUGH:,} and {2 * RUN} at least (150,000 are a good number); give more text "
-            "or leave the refit out"
+            f"{names} is {tokens:,} of the donor's tokens long, and a refit needs {ENOUGH:,} in "
+            f"{2 * RUN} windows at least (150,000 are a good number); give more text or leave the "
+            "refit out"
         )
     runs = [found[at : at + RUN] for at in range(0, len(found), RUN)]
     step = min(HELD_OUT_ONE_IN, len(runs))

@@ -12,8 +12,8 @@ from torch import nn
 
 from tokswap.errors import RefitError
 from tokswap.evaluation.load import position_limit, quiet
-from tokswap.evaluation.measure import start_of
 from tokswap.evaluation.texts import Text
+from tokswap.evaluation.tokens import start_of
 from tokswap.pair import Pair
 from tokswap.progress import bar
 from tokswap.vocabulary.tokens import Vocabulary

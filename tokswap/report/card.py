@@ -11,6 +11,7 @@ from tokswap.checkpoint.licences import LICENCE, licence_files, stated_licence
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.methods import METHODS
 from tokswap.pair import Pair
+from tokswap.refit.report import lines
 from tokswap.report.cut import cut_line
 from tokswap.report.held_out import held_out_lines
 
@@ -54,7 +55,7 @@ def write_card(path: Path, record: Mapping[str, Any], pair: Pair) -> None:
 | special tokens without one | {counts["special_unmatched"]:,} |
 | said by the user | {counts["overridden"]:,} |
 | ids without a token | {counts["unused"]:,} |
-{_figures(record)}{_held_out(record)}{_notes(record.get("notes") or [])}
+{_figures(record)}{_refit(record)}{_held_out(record)}{_notes(record.get("notes") or [])}
 {_loading(record.get("tokenizer") or {}, model_loader(path.parent, pair))}
 The recipe:
 
@@ -123,6 +124,12 @@ def _held_out(record: Mapping[str, Any]) -> str:
     """Say how well rows carried over."""
     lines = held_out_lines(record.get("held_out"))
     return "".join(f"\n{line[0].upper()}{line[1:]}.\n" for line in lines)
+
+
+def _refit(record: Mapping[str, Any]) -> str:
+    """Say what the rows were refitted to."""
+    said = record.get("refit")
+    return "".join(f"\n{line[0].upper()}{line[1:]}.\n" for line in (lines(said) if said else []))
 
 
 def _licences(folder: Path, pair: Pair) -> str:

@@ -10,6 +10,7 @@ from tokswap.report.cut import cut_alone_line
 
 if TYPE_CHECKING:
     from tokswap.comparison.compare import Compared
+    from tokswap.comparison.figures import Result
 
 OWN, FLOOR = "the base on its own cut", "the segmentation floor"
 COLUMNS = (
@@ -24,6 +25,9 @@ COLUMNS = (
     "seconds",
     "evaluation_seconds",
     "peak_memory",
+    "refitted",
+    "refitted_over_floor",
+    "refit_seconds",
     "tokens",
     "seeds",
     "error",
@@ -50,9 +54,13 @@ def table(compared: "Compared") -> tuple[list[str], list[list[str]]]:
         ]
         for result in compared.results
     ]
-    if spread:
-        return head, rows
-    return [c for c in head if c != "±"], [row[:2] + row[3:] for row in rows]
+    if not spread:
+        head, rows = [c for c in head if c != "±"], [row[:2] + row[3:] for row in rows]
+    if any(result.refit is not None for result in compared.results):
+        head += ["refitted", "over floor", "shared", "new"]
+        refitted = [_refitted(result, floor) for result in compared.results]
+        rows = [row + more for row, more in zip(rows, [[""] * 4] * 2 + refitted, strict=True)]
+    return head, rows
 
 
 def notes(compared: "Compared") -> list[str]:
@@ -92,6 +100,10 @@ def as_csv(compared: "Compared") -> str:
     for result in compared.results:
         said = result.to_dict(compared.floor)
         row = {name: said.get(name) for name in COLUMNS if name in said}
+        if result.refit is not None:
+            row["refitted"] = result.refitted
+            row["refitted_over_floor"] = said["refit"]["over_floor"]
+            row["refit_seconds"] = result.refit["seconds"]
         row["seeds"] = " ".join(str(seed) for seed in result.seeds)
         writer.writerow({**row, "kind": "method", **_figures(result.figures)})
     for failure in compared.failures:
@@ -110,6 +122,14 @@ def _reference(name: str, figures: Mapping[str, Any], floor: float) -> list[str]
     bits = figures["bits_per_byte"]
     groups = [_bits(group_bits(figures, group)) for group in ("shared", "new")]
     return [name, f"{bits:.4f}", "", f"{bits - floor:+.4f}", *groups, "", ""]
+
+
+def _refitted(result: "Result", floor: float) -> list[str]:
+    """Give what is in the table of a method's rows that were refitted."""
+    if result.refit is None or result.refitted is None:
+        return [""] * 4
+    groups = [_bits(group_bits(result.refit["figures"], group)) for group in ("shared", "new")]
+    return [f"{result.refitted:.4f}", f"{result.refitted - floor:+.4f}", *groups]
 
 
 def _bits(value: float | None) -> str:

@@ -94,6 +94,7 @@ def make_record(
         "sources": plan.about.get("sources") or {},
         "untrained": plan.about.get("untrained") or {},
         "held_out": dict(held_out) if held_out else None,
+        "refit": rounded(plan.about.get("refit")),
         "tied": pair.layout.tied,
         "kept_bos": pair.kept_bos.to_dict() if pair.kept_bos else None,
         "revisions": {"base": base.files.revision, "donor": donor.files.revision},
