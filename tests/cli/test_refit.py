@@ -115,7 +115,10 @@ def test_compare_has_a_second_column(tokswap: Run, tmp_path: Path, text: Path) -
         (["--refit", "nowhere.txt"], r"nowhere.txt cannot be read: No such file"),
         (["--refit", "short.txt"], "short.txt is 3 of the donor's tokens long, and a refit needs"),
         (["--refit-minutes", "1"], "refit: give text files as `text`"),
-        (["--refit", "short.txt", "--refit-written", "9"], "`written` is for where there is no text"),
+        (
+            ["--refit", "short.txt", "--refit-written", "9"],
+            "`written` is for where there is no text",
+        ),
     ],
     ids=["no file", "too short", "no text", "both"],
 )

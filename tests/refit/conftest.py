@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from refit.made import Bench, bench, prose
+
+from tests.refit.made import Bench, bench, prose
 
 
 @pytest.fixture(scope="package", autouse=True)

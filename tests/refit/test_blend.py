@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from refit.made import Bench, bench
 
+from tests.refit.made import Bench, bench
 from tokswap.checkpoint.tables import load_table
 from tokswap.refit.blend import SHARES, find_blend, kind_name
 from tokswap.refit.context import Context

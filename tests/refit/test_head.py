@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from families import Family
-from refit.made import Bench
 from torch import Tensor, nn
 
+from tests.families import Family
+from tests.refit.made import Bench
 from tokswap.errors import RefitError
 from tokswap.refit.head import HeadForm, caught, find_form, head_of
 from tokswap.solvers.softmax_rows import Head
@@ -22,7 +22,7 @@ def made(name: str, class_name: str, size: float = 0.3, **config: float) -> nn.M
     for parameter in model.parameters():  # rows so small that no logit gets near a cap tell nothing
         nn.init.normal_(parameter, std=size)
     for key, value in config.items():
-        setattr(model.config, key, value)  # type: ignore[arg-type]
+        setattr(model.config, key, value)
         if hasattr(model, key):
             setattr(model, key, value)
     return model
@@ -41,7 +41,9 @@ def logits_by(form: HeadForm, model: nn.Module) -> tuple[Tensor, Tensor]:
 
 FORMS: dict[str, tuple[Callable[[], nn.Module], float, float | None, bool]] = {
     "scaled": (lambda: made("cohere", "CohereForCausalLM", logit_scale=0.25), 0.25, None, False),
-    "divided": (lambda: made("granite", "GraniteForCausalLM", logits_scaling=4.0), 0.25, None, False),
+    "divided": (
+        lambda: made("granite", "GraniteForCausalLM", logits_scaling=4.0), 0.25, None, False
+    ),
     "capped": (
         lambda: made("gemma2", "Gemma2ForCausalLM", final_logit_softcapping=2.0), 1.0, 2.0, False
     ),
@@ -117,8 +119,8 @@ def test_a_model_without_known_rows_is_refused(
 ) -> None:
     model: Any = untied.swapped.base
     monkeypatch.setattr(model, "get_output_embeddings", lambda: None)
-    with pytest.raises(RefitError, match="^odd has no output rows that transformers knows of"):
+    with pytest.raises(RefitError, match=r"^odd has no output rows that transformers knows of"):
         find_form(model, INPUTS, "odd")
     monkeypatch.setattr(model, "get_output_embeddings", lambda: nn.Linear(3, 4))
-    with pytest.raises(RefitError, match="^odd does not use its output rows as transformers"):
+    with pytest.raises(RefitError, match=r"^odd does not use its output rows as transformers"):
         find_form(model, INPUTS, "odd")

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 import torch
-from families import Family
-from refit.made import Bench, prose
 from torch import Tensor
 
+from tests.families import Family
+from tests.refit.made import Bench, prose
 from tokswap.errors import RefitError
 from tokswap.ranks import Ranks
 from tokswap.refit.matching import BATCH, EPOCHS, Matched, Matcher, scale_of
@@ -47,7 +47,7 @@ class Planted:
         return torch.randn(self.rows.shape, generator=generator) * self.size
 
     def learn(self, start: Tensor, **said: Any) -> Matched:
-        asked = {"minutes": 0.0, "steps": 30, "seed": 0, "size": self.size, **said}
+        asked = {"minutes": 0.0, "steps": 60, "seed": 0, "size": self.size, **said}
         return self.matcher.learn(asked.pop("lessons", self.lessons), start, **asked)
 
 
@@ -69,7 +69,7 @@ def test_right_rows_are_at_no_distance(planted: Planted) -> None:
 
 def test_noise_learns_to_lead_where_the_right_rows_lead(planted: Planted, learnt: Matched) -> None:
     assert learnt.kept
-    assert learnt.steps == 30
+    assert learnt.steps == 60
     noise = planted.noise()
     assert learnt.before == planted.matcher.distance(planted.lessons[1], noise)
     assert learnt.after == planted.matcher.distance(planted.lessons[1], learnt.rows)

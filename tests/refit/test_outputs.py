@@ -1,6 +1,7 @@
 """Rows of the head for several strengths, and the choice among them by held-out text."""
 
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,7 @@ def test_rows_are_fitted_where_there_is_something_to_gain(
     assert [one.strength for one in found] == list(strengths[: len(found)])
     gains = [one.gain for one in found]
     # The first that is worse than the one before is the last.
-    assert all(later >= gain for gain, later in zip(gains[:-2], gains[1:-1], strict=True))
+    assert all(later >= gain for gain, later in pairwise(gains[:-1]))
     if wrong:
         assert chosen(found) is not None
         assert max(gains) > 0.1

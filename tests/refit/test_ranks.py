@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from tokswap.pipeline import transplant
+from tokswap.recipe import make_recipe
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
 
@@ -23,9 +24,9 @@ def free_port() -> int:
 def test_two_processes_find_what_one_does(text: Path, tmp_path: Path) -> None:
     said = {"text": str(text), "tokens": 4_000, "window": 64, "steps": 4, "strength": 30}
     names = {"base_model": "tiny-mistral", "donor": "tiny-llama", "method": "pieces"}
-    run = {"refit": said, "eval": False, "verify": False, "device": "cpu"}
+    asked = {**names, "refit": said, "eval": False, "verify": False, "device": "cpu"}
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(json.dumps(names | run))
+    recipe.write_text(json.dumps(asked))
     port = ["--master-port", str(free_port())]
     ran = subprocess.run(
         [*LAUNCH, *port, "-m", "tokswap", "run", str(recipe), "--out", str(tmp_path / "two")],
@@ -34,7 +35,7 @@ def test_two_processes_find_what_one_does(text: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert (ran.returncode, ran.stdout.count("refit to")) == (0, 1), ran.stderr
-    one = transplant(**names, **run, out=str(tmp_path / "one"))
+    one = transplant(make_recipe(asked | {"out": str(tmp_path / "one")}))
     assert one.record["refit"]["match"]["steps"] == 4
     tables = [load_file(tmp_path / name / "model.safetensors") for name in ("one", "two")]
     for name, tensor in tables[0].items():

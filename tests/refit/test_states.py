@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from refit.made import Bench
 from torch import Tensor
 
+from tests.refit.made import Bench
 from tokswap.checkpoint.tables import load_table
 from tokswap.errors import RefitError
 from tokswap.evaluation.windows import Window
@@ -76,7 +76,7 @@ def test_states_that_are_not_finite_are_told_with_figures(
     untied: Bench, context: Context, reader: partial[Reader]
 ) -> None:
     windows = context.cut.fit[1:3]
-    norm: Any = reader().model.model.norm  # type: ignore[union-attr]
+    norm: Any = reader().model.model.norm
     before = norm.weight.detach().clone()
     try:
         norm.weight.data[3] = torch.nan
@@ -131,9 +131,9 @@ def test_where_all_rows_are_too_many_the_frequent_ones_are_fitted() -> None:
             assert not found.any() or counts[found].min() >= rest.max()
             one_more = counts[found].sum() + rest.max()
             assert (fitted + 1) * one_more * (1 + OTHERS) > work
-    assert affordable(np.array([4, 4, 4]), 20).tolist() == [True, True, False][:1] + [False] * 2 or (
-        affordable(np.array([4, 4, 4]), 20).tolist() == [True, True, False]
-    )
+    assert affordable(np.array([4, 4, 4]), 20).tolist() == [True, True, False][:1] + [
+        False
+    ] * 2 or (affordable(np.array([4, 4, 4]), 20).tolist() == [True, True, False])
 
 
 def test_only_what_is_not_there_yet_is_read(

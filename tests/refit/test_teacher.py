@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from refit.made import Bench
 
+from tests.refit.made import Bench
 from tokswap.evaluation.reading import spelt_reading
 from tokswap.evaluation.tokens import lengths_of, start_of
 from tokswap.refit.context import Context

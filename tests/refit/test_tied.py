@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from refit.made import Bench
 
+from tests.refit.made import Bench
 from tokswap.checkpoint.tables import load_table
 from tokswap.refit.context import Context
 from tokswap.refit.rows import rows_of
@@ -25,7 +25,9 @@ def start(tied: Bench, context: Context) -> torch.Tensor:
 
 def noise(start: torch.Tensor, size: float) -> Part:
     generator = torch.Generator().manual_seed(0)
-    return Part(3.0, size, start + size * start.std() * torch.randn(start.shape, generator=generator))
+    return Part(
+        3.0, size, start + size * start.std() * torch.randn(start.shape, generator=generator)
+    )
 
 
 def test_what_is_worse_than_the_method_is_not_kept(

@@ -4,8 +4,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from refit.made import Bench, prose, text_of
 
+from tests.refit.made import Bench, prose, text_of
 from tokswap.errors import RefitError
 from tokswap.evaluation.texts import Text
 from tokswap.evaluation.windows import cut_windows
@@ -74,7 +74,9 @@ def test_tokens_are_counted_where_they_are_fitted(cut, untied):  # type: ignore[
 
 
 def test_too_little_text_is_told_with_figures(cut):  # type: ignore[no-untyped-def]
-    said = r"^short is [1-9]\d\d of the donor's tokens long, and a refit needs 2,000 in 8 windows at"
+    said = (
+        r"^short is [1-9]\d\d of the donor's tokens long, and a refit needs 2,000 in 8 windows at"
+    )
     with pytest.raises(RefitError, match=said):
         cut(text_of(DOCUMENTS[0][:2_000], name="short"))
     with pytest.raises(RefitError, match=r"^one, two is \d,\d{3} of the donor's tokens long"):

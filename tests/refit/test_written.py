@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 import torch
-from refit.made import Bench
 
+from tests.refit.made import Bench
 from tokswap.errors import RefitError
 from tokswap.refit.written import NAME, TOGETHER, written_text
 
