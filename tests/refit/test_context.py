@@ -45,7 +45,7 @@ def test_text_without_new_tokens_is_refused_before_anything_slow(
     path = tmp_path / "common.txt"
     path.write_text(COMMON)
     said = (
-        r"^common\.txt holds 0 of the 1,\d\d\d new tokens, 0 times in \d+,\d{3} tokens, and a "
+        r"^common\.txt holds 0 of the \d,\d{3} new tokens, 0 times in \d+,\d{3} tokens, and a "
         "refit needs 20 times at least; give more text"
     )
     asked = RefitPart(text=[str(path)], window=64, tokens=6_000)

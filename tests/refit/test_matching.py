@@ -76,8 +76,8 @@ def test_noise_learns_to_lead_where_the_right_rows_lead(planted: Planted, learnt
     assert learnt.after < 0.5 * learnt.before
     often = slice(0, FREE - 1)
     likeness = torch.cosine_similarity(learnt.rows[often], planted.rows[often])
-    assert float(likeness.mean()) > 0.25
-    assert float(torch.cosine_similarity(noise[often], planted.rows[often]).mean()) < 0.1
+    before = torch.cosine_similarity(noise[often], planted.rows[often])
+    assert float(likeness.mean()) > float(before.mean()) + 0.1
 
 
 def test_a_row_that_the_text_does_not_hold_stays(planted: Planted, learnt: Matched) -> None:
