@@ -22,6 +22,7 @@ from tokswap.methods import ROLES, Role
 from tokswap.solvers.sparse import ROWS_AT_ONCE, SparseRows
 from tokswap.vocabulary.align import Kind
 
+CONTIGUOUS = torch.contiguous_format
 FORMAT = 2
 """Version of the file's layout."""
 
@@ -248,8 +249,9 @@ class Plan:
         tensors |= {f"tokens.{side}": numbers for side, numbers in self.tokens.items()}
         about = {"format": FORMAT, "base_rows": self.base_rows, "same": same, **self.about}
         metadata = {"tokswap_plan": json.dumps(about, ensure_ascii=False, sort_keys=True)}
-        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        Path(path).write_bytes(save(contiguous, metadata))
+        # Roles may share a part, such as the averages, which safetensors takes for a mistake.
+        own = {name: tensor.clone(memory_format=CONTIGUOUS) for name, tensor in tensors.items()}
+        Path(path).write_bytes(save(own, metadata))
 
     @classmethod
     def load(cls, path: str | Path) -> "Plan":
