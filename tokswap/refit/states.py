@@ -119,7 +119,7 @@ def kept_part(positions: int, free: int, rows: int, work: int = WORK) -> float:
 
 
 def affordable(counts: NDArray[np.int64], work: int = WORK) -> NDArray[np.bool_]:
-    """Choose the rows to fit: all that are seen, or the most frequent ones where those are too many.
+    """Choose the rows to fit: all that are seen, or the most frequent where those are too many.
 
     Args:
         counts: (M,) how often each missing token is a target.
