@@ -14,10 +14,12 @@ from tokswap.refit.rows import blended, rows_of, with_rows
 
 
 def blend(context: Context, plan: Plan) -> tuple[Plan, dict[str, Any]]:
-    """Put the best share of their last pieces into the rows of the embedding."""
+    """Put the best share of their last pieces into the embedding's rows of the free tokens.
+
+    The others keep the method's rows: what is best for a kind was seen in one text alone.
+    """
     alignment, vocabulary = context.pair.alignment, context.pair.donor.vocabulary
     free = set(context.free.tolist())
-    everywhere = [int(number) for number in alignment.missing]
 
     def kind_of(token: int) -> str | None:
         return kind_name(vocabulary.spelling[token]) if token in free else None
@@ -25,9 +27,7 @@ def blend(context: Context, plan: Plan) -> tuple[Plan, dict[str, Any]]:
     found = find_blend(
         context.lessons[0],
         context.swapped.base,
-        lambda share: context.swapped.model(
-            blended(plan, alignment, dict.fromkeys(everywhere, share))
-        ),
+        lambda share: context.swapped.model(blended(plan, alignment, dict.fromkeys(free, share))),
         kind_of,
         context.name,
         torch.device(context.device),
@@ -36,8 +36,7 @@ def blend(context: Context, plan: Plan) -> tuple[Plan, dict[str, Any]]:
         return plan, {}
     rest = found.shares[""]
     shares = {
-        number: found.shares.get(kind_name(vocabulary.spelling[number]), rest)
-        for number in everywhere
+        number: found.shares.get(kind_name(vocabulary.spelling[number]), rest) for number in free
     }
     shown = {kind: share for kind, share in found.shares.items() if kind}
     about = {"shares": shown, "before": found.before, "after": found.after}
