@@ -5,11 +5,13 @@ from typing import Any
 
 import torch
 
+from tokswap.blocks import digest
 from tokswap.checkpoint.tables import load_table
 from tokswap.plan import Plan
 from tokswap.refit.blend import find_blend, kind_name
-from tokswap.refit.context import Context
+from tokswap.refit.context import Context, base_identity
 from tokswap.refit.matching import Matcher
+from tokswap.refit.progress import MatchProgress
 from tokswap.refit.rows import blended, rows_of, with_rows
 
 
@@ -53,12 +55,22 @@ def match(context: Context, plan: Plan) -> tuple[Plan, dict[str, Any]]:
     table = load_table(context.pair.base, context.pair.layout.input).float()
     start = rows_of(plan.roles["input"], context.free, table).to(context.device)
     model = context.swapped.model(plan)
-    matcher = Matcher(model, context.swapped.base, context.place, context.name, context.ranks)
+    asked = context.asked
+    said = {
+        "read": [one.read for part in context.lessons for one in part],
+        "spelt": [one.spelt for part in context.lessons for one in part],
+        "minutes": asked.match,
+        "steps": asked.steps,
+        "seed": context.seed,
+        "base": base_identity(context.pair.base),
+    }
+    kept = MatchProgress(context.work.folder, digest(said, context.free, start), context.ranks)
+    matcher = Matcher(model, context.swapped.base, context.place, context.name, context.ranks, kept)
     found = matcher.learn(
         context.lessons,
         start,
-        minutes=context.asked.match,
-        steps=context.asked.steps,
+        minutes=asked.match,
+        steps=asked.steps,
         seed=context.seed,
         size=float(table.square().mean().sqrt()),
     )
