@@ -91,7 +91,11 @@ class RolePlan:
         held = (places >= 0).nonzero()[:, 0]
         held = held[places[held].argsort()]
         return replace(
-            self, weights=weights, dense_ids=places[held], dense_rows=self.dense_rows[held]
+            self,
+            weights=weights,
+            dense_ids=places[held],
+            dense_rows=self.dense_rows[held],
+            dense_bias=None if self.dense_bias is None else self.dense_bias[held],
         )
 
     def blocks(self, table: Tensor, rows_at_once: int = ROWS_AT_ONCE) -> Iterator[Tensor]:

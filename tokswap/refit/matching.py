@@ -104,7 +104,7 @@ class Matcher:
         optimizer = torch.optim.Adam([rows], lr=RATE * size, betas=(0.9, 0.99))
         order, begun = _order(len(learn), seed), time.monotonic()
         found = self.progress.find()
-        total, done = (most if steps is None else steps), 0
+        total, done = (steps if steps is not None and learn else most), 0
         measured = steps is None and found is None
         if found is not None:
             total, done = found.total, found.done
@@ -159,13 +159,15 @@ class Matcher:
         sums = torch.zeros(1, dtype=torch.float64)
         optimizer.zero_grad(set_to_none=True)
         rows.grad = torch.zeros_like(rows)
-        count = int(lesson_mask(batch).sum())
+        wanted = taught(self.base, mine, self.name, rows.device).clone() if mine else rows[:0]
+        # However many ranks share a step, it is measured by the variance of all its states.
+        moments = torch.stack([wanted.double().sum(0), wanted.double().square().sum(0)]).detach()
+        ranks.add(moments)
+        whole = float(moments[1].sum() - moments[0].square().sum() / int(lesson_mask(batch).sum()))
         if mine:
-            wanted = taught(self.base, mine, self.name, rows.device).clone()
             with self._with(rows), torch.enable_grad():
                 found = self._states(mine)
-                variance = wanted.var(0, unbiased=False).sum().clamp_min(1e-30)
-                loss = (found - wanted).square().sum() / (variance * count)
+                loss = (found - wanted).square().sum() / max(whole, 1e-30)
                 loss.backward()  # type: ignore[no-untyped-call]
             sums += float(loss.detach())
         ranks.add(rows.grad)

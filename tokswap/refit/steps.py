@@ -12,7 +12,7 @@ from tokswap.refit.blend import find_blend, kind_name
 from tokswap.refit.context import Context, base_identity
 from tokswap.refit.matching import Matcher
 from tokswap.refit.progress import MatchProgress
-from tokswap.refit.rows import blended, rows_of, with_rows
+from tokswap.refit.rows import bias_of, blended, rows_of, with_rows
 
 
 def blend(context: Context, plan: Plan) -> tuple[Plan, dict[str, Any]]:
@@ -78,5 +78,6 @@ def match(context: Context, plan: Plan) -> tuple[Plan, dict[str, Any]]:
     if not found.kept:
         return plan, about | {"kept": False}
     roles = {"output": plan.roles.get("output", plan.roles["input"])}
-    roles["input"] = with_rows(plan.roles["input"], context.free, found.rows, None)
+    bias = bias_of(context.pair, plan) if context.pair.layout.tied else None
+    roles["input"] = with_rows(plan.roles["input"], context.free, found.rows, bias)
     return replace(plan, roles={role: roles[role] for role in plan.roles}), about | {"kept": True}

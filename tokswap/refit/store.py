@@ -37,11 +37,16 @@ class StateStore:
         folder.mkdir(parents=True, exist_ok=True)
 
     def check_room(self, positions: int, width: int) -> None:
-        """Check that the states fit on the disk.
+        """Check that the states that are not there yet fit on the disk.
+
+        Args:
+            positions: Of all blocks together.
+            width: D.
 
         Raises:
             RefitError: If they do not.
         """
+        positions = positions * len(self.left()) // max(self._blocks, 1)
         needed, free = state_bytes(positions, width), shutil.disk_usage(self.folder).free
         if needed > free:
             raise RefitError(
@@ -60,15 +65,17 @@ class StateStore:
         Raises:
             RefitError: If it cannot be written.
         """
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         partial = self._path(number).with_suffix(".partial")
         try:
             save_file(block, partial)
             partial.replace(self._path(number))
-        except OSError as error:
+        except (OSError, SafetensorError) as error:  # the latter of a full disk, too
+            reason = getattr(error, "strerror", None) or error
             raise RefitError(
-                f"{self.folder} cannot be written ({error.strerror}); make room, or give fewer "
+                f"{self.folder} cannot be written ({reason}); make room, or give fewer "
                 "tokens (--set refit.tokens=N)"
             ) from error
 
@@ -92,7 +99,8 @@ class StateStore:
             ) from error
         size = sum(tensor.nbytes for tensor in block.values())
         if size <= self._left:
-            self._held[number] = block
+            # What was read is mapped: it would be read from the disk again where memory is short.
+            block = self._held[number] = {name: tensor.clone() for name, tensor in block.items()}
             self._left -= size
         return block
 

@@ -16,7 +16,7 @@ from tokswap.evaluation.windows import batches
 from tokswap.plan import Plan
 from tokswap.progress import bar
 from tokswap.refit.context import Context
-from tokswap.refit.rows import rows_of, with_rows
+from tokswap.refit.rows import bias_of, rows_of, with_rows
 from tokswap.refit.states import BATCH_TOKENS
 
 
@@ -94,5 +94,6 @@ def held_out_loss(context: Context, plan: Plan) -> float:
 
 
 def _plan(context: Context, plan: Plan, one: Part) -> Plan:
-    made = with_rows(plan.roles["input"], context.free, one.rows, None)
+    bias = bias_of(context.pair, plan)
+    made = with_rows(plan.roles["input"], context.free, one.rows, bias)
     return replace(plan, roles={**plan.roles, "input": made})

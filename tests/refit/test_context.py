@@ -1,0 +1,70 @@
+"""What a refit works on, and what is said before anything slow where that is nothing."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.refit.made import Bench
+from tokswap.errors import EvaluationError, RefitError
+from tokswap.refit import context as contexts
+from tokswap.refit.asked import RefitPart
+from tokswap.refit.context import check_before
+
+COMMON = "the and of the in to " * 1_000
+"""Text in which no new token stands."""
+
+
+def test_free_tokens_are_the_missing_ones_of_the_text_to_fit(
+    untied: Bench, text: Path, tmp_path: Path
+) -> None:
+    context = untied.context(tmp_path, text=[str(text)])
+    counts = Counter(token for window in context.cut.fit for token in window.targets)
+    missing = set(untied.pair.alignment.missing.tolist())
+    assert context.free.tolist() == sorted(missing & set(counts))
+    assert context.times == sum(counts[number] for number in context.free.tolist())
+    place = context.place.tolist()
+    assert [place.index(n) for n in range(len(context.free))] == context.free.tolist()
+    assert place.count(-1) == untied.pair.alignment.rows - len(context.free)
+
+
+def test_where_all_take_too_long_the_seldom_ones_stay(
+    untied: Bench, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = untied.context(tmp_path, text=[str(text)]).free.tolist()
+    monkeypatch.setattr(contexts, "affordable", lambda counts: counts > 3)
+    fewer = untied.context(tmp_path, text=[str(text)])
+    assert 0 < len(fewer.free) < len(whole)
+    assert set(fewer.free.tolist()) < set(whole)
+    assert fewer.times > 3 * len(fewer.free)
+
+
+def test_text_without_new_tokens_is_refused_before_anything_slow(
+    untied: Bench, tmp_path: Path
+) -> None:
+    path = tmp_path / "common.txt"
+    path.write_text(COMMON)
+    said = (
+        r"^common\.txt holds 0 of the 1,\d\d\d new tokens, 0 times in \d+,\d{3} tokens, and a "
+        "refit needs 20 times at least; give more text"
+    )
+    asked = RefitPart(text=[str(path)], window=64, tokens=6_000)
+    with pytest.raises(RefitError, match=said):
+        check_before(untied.pair, asked)
+    with pytest.raises(RefitError, match=said):
+        _ = untied.context(tmp_path, text=[str(path)]).free
+
+
+def test_a_window_for_which_there_are_no_positions_is_refused(
+    untied: Bench, text: Path, tmp_path: Path
+) -> None:
+    context = untied.context(tmp_path, text=[str(text)], window=300)
+    said = r"a window of 300 is longer than the 256 positions of tiny-mistral; .*window=256\)$"
+    with pytest.raises(RefitError, match=said):
+        _ = context.cut
+
+
+def test_a_missing_file_is_told_at_once(untied: Bench) -> None:
+    with pytest.raises(EvaluationError, match=r"^nowhere\.txt cannot be read: No such file"):
+        check_before(untied.pair, RefitPart(text=["nowhere.txt"]))
+    check_before(untied.pair, RefitPart(written=1_000))

@@ -1,0 +1,83 @@
+"""The text in windows: nothing twice, nothing lost, and what decides is not what is fitted to."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from tests.refit.made import Bench, prose, text_of
+from tokswap.errors import RefitError
+from tokswap.evaluation.texts import Text
+from tokswap.evaluation.windows import cut_windows
+from tokswap.refit.windows import RUN, Cut, cut_texts
+
+WINDOW = 48
+DOCUMENTS = prose(24_000)[:14_000], "naïve Übung — Привет", prose(24_000)[14_000:]
+
+
+@pytest.fixture
+def cut(untied: Bench):  # type: ignore[no-untyped-def]
+    def make(*texts: Text, window: int = WINDOW, tokens: int = 100_000) -> Cut:
+        backend = untied.pair.donor.vocabulary.backend
+        names = ", ".join(text.name for text in texts)
+        return cut_texts(texts, backend, start_id=1, window=window, tokens=tokens, names=names)
+
+    return make
+
+
+def documents_ids(bench: Bench) -> list[list[int]]:
+    encode = bench.pair.donor.vocabulary.backend.encode
+    return [encode(document, add_special_tokens=False).ids for document in DOCUMENTS]
+
+
+def test_every_token_is_a_target_once(cut, untied):  # type: ignore[no-untyped-def]
+    found = cut(text_of(*DOCUMENTS[:2]), text_of(DOCUMENTS[2]))
+    targets = [token for window in found.fit + found.held_out for token in window.targets]
+    documents = documents_ids(untied)
+    assert Counter(targets) == Counter(token for ids in documents for token in ids)
+    assert found.tokens == len(targets)
+    assert found.bytes == sum(len(document.encode()) for document in DOCUMENTS)
+    assert not found.more
+
+
+def test_what_is_held_out_is_not_fitted_to(cut, untied):  # type: ignore[no-untyped-def]
+    found = cut(text_of(*DOCUMENTS))
+    ids = documents_ids(untied)
+    whole = [one for each in ids for one in cut_windows([each], 1, WINDOW, WINDOW)]
+    assert Counter(map(str, found.fit + found.held_out)) == Counter(map(str, whole))
+    assert 0.08 < len(found.held_out) / len(whole) < 0.17
+    # Whole runs of windows that follow each other are held out.
+    start = whole.index(found.held_out[0])
+    assert start % RUN == 0
+    assert list(found.held_out[:RUN]) == whole[start : start + RUN]
+
+
+def test_no_more_is_read_than_asked(cut):  # type: ignore[no-untyped-def]
+    found = cut(text_of(*DOCUMENTS), tokens=3_000)
+    assert 3_000 <= found.tokens < 3_000 + WINDOW
+    assert found.more
+    whole = cut(text_of(*DOCUMENTS))
+    assert {str(window) for window in found.fit + found.held_out} < {
+        str(window) for window in whole.fit + whole.held_out
+    }
+    assert not cut(text_of(*DOCUMENTS), tokens=whole.tokens).more
+
+
+def test_tokens_are_counted_where_they_are_fitted(cut, untied):  # type: ignore[no-untyped-def]
+    found = cut(text_of(*DOCUMENTS))
+    targets = Counter(token for window in found.fit for token in window.targets)
+    missing = untied.pair.alignment.missing
+    counts = found.seen(missing, untied.pair.alignment.rows)
+    assert counts.dtype == np.int64
+    assert counts.tolist() == [targets[number] for number in missing.tolist()]
+    assert counts.sum() > 100
+
+
+def test_too_little_text_is_told_with_figures(cut):  # type: ignore[no-untyped-def]
+    said = (
+        r"^short is [1-9]\d\d of the donor's tokens long, and a refit needs 2,000 in 8 windows at"
+    )
+    with pytest.raises(RefitError, match=said):
+        cut(text_of(DOCUMENTS[0][:2_000], name="short"))
+    with pytest.raises(RefitError, match=r"^one, two is \d,\d{3} of the donor's tokens long"):
+        cut(text_of(DOCUMENTS[0], name="one"), text_of("b", name="two"), window=4_000)
