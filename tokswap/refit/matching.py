@@ -64,7 +64,7 @@ class Matcher:
         place: (T,) int64, the number of each free row, -1 for the others.
         name: What messages call the base.
         ranks: The processes that share the windows of a step.
-        progress: Keeps how far it has come.
+        progress: Keeps how far it has come; without it, a run that is stopped begins anew.
     """
 
     model: nn.Module
@@ -72,7 +72,7 @@ class Matcher:
     place: Tensor
     name: str
     ranks: Ranks
-    progress: MatchProgress
+    progress: MatchProgress | None = None
 
     def learn(
         self,
@@ -103,7 +103,7 @@ class Matcher:
         rows = nn.Parameter(start.clone())
         optimizer = torch.optim.Adam([rows], lr=RATE * size, betas=(0.9, 0.99))
         order, begun = _order(len(learn), seed), time.monotonic()
-        found = self.progress.find()
+        found = self.progress.find() if self.progress else None
         total, done = (steps if steps is not None and learn else most), 0
         measured = steps is None and found is None
         if found is not None:
@@ -127,7 +127,9 @@ class Matcher:
                     # All ranks must take equally many.
                     said = self.ranks.share(str(min(most, affordable)).encode())
                     total = int(said[0])
-                self.progress.keep(_reached(optimizer, rows, done, total), now=done == total)
+                if self.progress:
+                    reached = _reached(optimizer, rows, done, total)
+                    self.progress.keep(reached, now=done == total)
                 advance(1)
         made = rows.detach()
         after = self.distance(held, made)
