@@ -57,11 +57,12 @@ class Swap:
             EvaluationError: If a model of the new size cannot be built.
         """
         config = with_sizes(self._beside, self._pair, plan).settings["config.json"] or {}
-        if self._crown is None or self._crown.config != config:
-            self._crown = None  # the old tables go before the new ones come
-            self._crown = self._built(config, plan)
-        for tensor in self._places:
-            _fill(self._crown.tables[tensor.name], self._pair, plan, tensor)
+        with torch.inference_mode(False):  # tables made in that mode could not be filled again
+            if self._crown is None or self._crown.config != config:
+                self._crown = None  # the old tables go before the new ones come
+                self._crown = self._built(config, plan)
+            for tensor in self._places:
+                _fill(self._crown.tables[tensor.name], self._pair, plan, tensor)
         return self._crown.model
 
     @cached_property

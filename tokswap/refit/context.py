@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tokswap.checkpoint.source import Checkpoint
 from tokswap.errors import RefitError
 from tokswap.evaluation.load import position_limit
 from tokswap.evaluation.reading import spelt_reading
@@ -223,6 +225,14 @@ def check_before(pair: Pair, asked: RefitPart) -> None:
         texts = given_texts(asked)
         start = start_of(pair.donor.vocabulary)
         free_tokens(pair, cut_for(pair, asked, texts, start, None), texts)
+
+
+def base_identity(base: Checkpoint) -> list[Any]:
+    """Tell a base's files from others, without reading them."""
+    paths = [base.files.path(name) for name in base.shards]
+    stats = [(path.name, path.stat()) for path in paths]
+    files = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+    return [base.name, base.files.revision, *files]
 
 
 def _names(texts: Sequence[Text]) -> str:

@@ -14,7 +14,7 @@ from tokswap.methods import Role
 from tokswap.plan import Plan
 from tokswap.progress import note
 from tokswap.refit.asked import STRENGTHS
-from tokswap.refit.context import Context
+from tokswap.refit.context import Context, base_identity
 from tokswap.refit.head import HeadForm, find_form
 from tokswap.refit.outputs import Fitted, chosen, fit_rows
 from tokswap.refit.rows import bias_of, rows_of, with_rows
@@ -108,12 +108,7 @@ def _key(context: Context, plan: Plan, part: float) -> str:
     """Digest everything that decides the states: the base, all rows, the windows and the device."""
     cut = context.cut
     said: dict[str, Any] = {
-        "base": context.pair.base.name,
-        "revision": context.pair.base.files.revision,
-        "shards": [
-            [path.name, path.stat().st_size, path.stat().st_mtime_ns]
-            for path in (context.pair.base.files.path(name) for name in context.pair.base.shards)
-        ],
+        "base": base_identity(context.pair.base),
         "windows": [[w.inputs, w.targets] for w in (*cut.fit, *cut.held_out)],
         "device": torch.device(context.device).type,
         "part": part,

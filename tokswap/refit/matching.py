@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from tokswap.errors import RefitError
 from tokswap.progress import bar
 from tokswap.ranks import Ranks
+from tokswap.refit.progress import MatchProgress, Reached
 from tokswap.refit.teacher import Lesson, body_states, lesson_mask, padded, taught
 
 BATCH = 8
@@ -63,6 +64,7 @@ class Matcher:
         place: (T,) int64, the number of each free row, -1 for the others.
         name: What messages call the base.
         ranks: The processes that share the windows of a step.
+        progress: Keeps how far it has come; without it, a run that is stopped begins anew.
     """
 
     model: nn.Module
@@ -70,6 +72,7 @@ class Matcher:
     place: Tensor
     name: str
     ranks: Ranks
+    progress: MatchProgress | None = None
 
     def learn(
         self,
@@ -99,9 +102,16 @@ class Matcher:
         before = self.distance(held, start)
         rows = nn.Parameter(start.clone())
         optimizer = torch.optim.Adam([rows], lr=RATE * size, betas=(0.9, 0.99))
-        total = steps if steps is not None and learn else most
-        order, done, begun = _order(len(learn), seed), 0, time.monotonic()
-        with bar("match input rows", total) as advance:
+        order, begun = _order(len(learn), seed), time.monotonic()
+        found = self.progress.find() if self.progress else None
+        total, done = (steps if steps is not None and learn else most), 0
+        measured = steps is None and found is None
+        if found is not None:
+            total, done = found.total, found.done
+            _restore(optimizer, rows, found)
+            for _ in range(done):
+                next(order)
+        with bar("match input rows", total, done=done) as advance:
             while done < total:
                 batch = [learn[number] for number in next(order)]
                 loss = self._step(batch, rows, optimizer, _rate(done, total) * RATE * size)
@@ -111,17 +121,20 @@ class Matcher:
                         f"the states of {self.name} are not finite at step {done} of matching; "
                         "refit in float32 on the CPU (--device cpu), or without it"
                     )
-                if steps is None and done == min(3, most):
+                if measured and done == min(3, most):
                     each = (time.monotonic() - begun) / done
                     affordable = max(done, int(minutes * 60 / max(each, 1e-9)))
                     # All ranks must take equally many.
                     said = self.ranks.share(str(min(most, affordable)).encode())
                     total = int(said[0])
+                if self.progress:
+                    reached = _reached(optimizer, rows, done, total)
+                    self.progress.keep(reached, now=done == total)
                 advance(1)
-        found = rows.detach()
-        after = self.distance(held, found)
+        made = rows.detach()
+        after = self.distance(held, made)
         kept = after < before
-        return Matched(found if kept else start, before, after, done, kept)
+        return Matched(made if kept else start, before, after, done, kept)
 
     @torch.no_grad()
     def distance(self, lessons: Sequence[Lesson], rows: Tensor) -> float:
@@ -198,6 +211,21 @@ def scale_of(embedding: nn.Module) -> float:
     made, rows = embedding(ids).double(), weight[ids].double()
     factor = float((made * rows).sum() / rows.square().sum().clamp_min(1e-30))
     return 1.0 if abs(factor - 1) < 1e-6 else factor
+
+
+def _reached(optimizer: torch.optim.Adam, rows: nn.Parameter, done: int, total: int) -> Reached:
+    state = optimizer.state[rows]
+    return Reached(done, total, rows, state["exp_avg"], state["exp_avg_sq"])
+
+
+def _restore(optimizer: torch.optim.Adam, rows: nn.Parameter, found: Reached) -> None:
+    with torch.no_grad():
+        rows.copy_(found.rows)
+    optimizer.state[rows] = {
+        "step": torch.tensor(float(found.done)),
+        "exp_avg": found.first.to(rows.device),
+        "exp_avg_sq": found.second.to(rows.device),
+    }
 
 
 def _rate(step: int, total: int) -> float:

@@ -61,7 +61,7 @@ def fit_rows(
     device = str(start.device)
     fit, held = (partial(store.positions, list(numbers), device) for numbers in blocks)
     each = start.numel() * 4
-    numbers = max(len(start), min(LOGITS, memory // 32))
+    numbers = max(len(start), min(LOGITS if device == "cpu" else 16 * LOGITS, memory // 32))
     history = int(min(6, max(2, (memory // 2 // each - 8) // 2)))
     before, weights = held_out_losses(held, start, head, numbers)
     found: list[Fitted] = []
@@ -113,7 +113,7 @@ def held_out_losses(
     """Give what changes with the rows of the loss of each position, and its weight, (n,) each."""
     values, weights = [], []
     for part in chunks(source, len(rows), numbers):
-        values.append(losses(part, rows, head)[0].double().cpu())
+        values.append(losses(part, rows, head).double().cpu())
         weights.append(part.weights.double().cpu())
     return torch.cat(values), torch.cat(weights)
 

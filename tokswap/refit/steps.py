@@ -5,19 +5,23 @@ from typing import Any
 
 import torch
 
+from tokswap.blocks import digest
 from tokswap.checkpoint.tables import load_table
 from tokswap.plan import Plan
 from tokswap.refit.blend import find_blend, kind_name
-from tokswap.refit.context import Context
+from tokswap.refit.context import Context, base_identity
 from tokswap.refit.matching import Matcher
+from tokswap.refit.progress import MatchProgress
 from tokswap.refit.rows import bias_of, blended, rows_of, with_rows
 
 
 def blend(context: Context, plan: Plan) -> tuple[Plan, dict[str, Any]]:
-    """Put the best share of their last pieces into the rows of the embedding."""
+    """Put the best share of their last pieces into the embedding's rows of the free tokens.
+
+    The others keep the method's rows: what is best for a kind was seen in one text alone.
+    """
     alignment, vocabulary = context.pair.alignment, context.pair.donor.vocabulary
     free = set(context.free.tolist())
-    everywhere = [int(number) for number in alignment.missing]
 
     def kind_of(token: int) -> str | None:
         return kind_name(vocabulary.spelling[token]) if token in free else None
@@ -25,9 +29,7 @@ def blend(context: Context, plan: Plan) -> tuple[Plan, dict[str, Any]]:
     found = find_blend(
         context.lessons[0],
         context.swapped.base,
-        lambda share: context.swapped.model(
-            blended(plan, alignment, dict.fromkeys(everywhere, share))
-        ),
+        lambda share: context.swapped.model(blended(plan, alignment, dict.fromkeys(free, share))),
         kind_of,
         context.name,
         torch.device(context.device),
@@ -36,8 +38,7 @@ def blend(context: Context, plan: Plan) -> tuple[Plan, dict[str, Any]]:
         return plan, {}
     rest = found.shares[""]
     shares = {
-        number: found.shares.get(kind_name(vocabulary.spelling[number]), rest)
-        for number in everywhere
+        number: found.shares.get(kind_name(vocabulary.spelling[number]), rest) for number in free
     }
     shown = {kind: share for kind, share in found.shares.items() if kind}
     about = {"shares": shown, "before": found.before, "after": found.after}
@@ -54,12 +55,22 @@ def match(context: Context, plan: Plan) -> tuple[Plan, dict[str, Any]]:
     table = load_table(context.pair.base, context.pair.layout.input).float()
     start = rows_of(plan.roles["input"], context.free, table).to(context.device)
     model = context.swapped.model(plan)
-    matcher = Matcher(model, context.swapped.base, context.place, context.name, context.ranks)
+    asked = context.asked
+    said = {
+        "read": [one.read for part in context.lessons for one in part],
+        "spelt": [one.spelt for part in context.lessons for one in part],
+        "minutes": asked.match,
+        "steps": asked.steps,
+        "seed": context.seed,
+        "base": base_identity(context.pair.base),
+    }
+    kept = MatchProgress(context.work.folder, digest(said, context.free, start), context.ranks)
+    matcher = Matcher(model, context.swapped.base, context.place, context.name, context.ranks, kept)
     found = matcher.learn(
         context.lessons,
         start,
-        minutes=context.asked.match,
-        steps=context.asked.steps,
+        minutes=asked.match,
+        steps=asked.steps,
         seed=context.seed,
         size=float(table.square().mean().sqrt()),
     )

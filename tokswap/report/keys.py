@@ -22,12 +22,14 @@ from tokswap.hypernet.training.recipe import (
 )
 from tokswap.methods import METHODS
 from tokswap.recipe import EvalPart, Recipe, TensorsPart, TokenizerPart, TokenOverride
+from tokswap.refit.asked import RefitPart
 
 PARTS: dict[str, type[BaseModel]] = {
     "": Recipe,
     "tokenizer.": TokenizerPart,
     "tokenizer.tokens.TOKEN.": TokenOverride,
     "tensors.": TensorsPart,
+    "refit.": RefitPart,
     "eval.": EvalPart,
 }
 """The mappings of a recipe by what stands before their keys."""

@@ -21,8 +21,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-LOGITS = 1 << 26
-"""Products of states and rows that are held at once, in numbers."""
+LOGITS = 1 << 22
+"""Products of states and rows that are held at once, in numbers: what a processor keeps near."""
+HIGHEST = 60.0
+"""Nats over all rows that stay at which a free row's logit ends, for the sake of the numbers' end:
+no more probability is to be had there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,18 +100,31 @@ def chunks(source: Source, rows: int, numbers: int = LOGITS) -> Iterator[Positio
             )
 
 
-def losses(part: Positions, rows: Tensor, head: Head) -> tuple[Tensor, Tensor, Tensor]:
-    """Give what changes with the rows of the loss of each position.
+def losses(part: Positions, rows: Tensor, head: Head) -> Tensor:
+    """Give what changes with the rows of the loss of each position, (n,) float32 nats.
 
-    Returns:
-        (n,) float32 nats: of a free target its loss, of another what the free rows add to its; the
-        (n,) log-partition of all rows; and the (n, A) logits of the free ones.
+    Of a free target that is its loss, of another what the free rows add to its.
     """
     logits = head.logits(part.states, rows)
-    whole = torch.logaddexp(part.rest, logits.logsumexp(1))
-    free = part.target >= 0
-    own = logits.gather(1, part.target.clamp_min(0)[:, None])[:, 0]
-    return whole - torch.where(free, own, part.rest), whole, logits
+    own = _own(part, logits)
+    _, odds = _expected(part, logits)
+    return odds.log1p_() - own
+
+
+def _own(part: Positions, logits: Tensor) -> Tensor:
+    """Give the logit of each free target over the rest's log-partition; 0 for another target."""
+    own = logits.gather(1, part.target.clamp_min(0)[:, None])[:, 0] - part.rest
+    return torch.where(part.target >= 0, own, 0)
+
+
+def _expected(part: Positions, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Give exp(logit - r) of each free row, (n, A), and their sums, (n,); in the logits' place.
+
+    r is the log-partition of the rows that stay, so a row's probability is the first over one more
+    than the second. One exponential for each product is most of the work on a processor.
+    """
+    over = logits.sub_(part.rest[:, None]).clamp_(max=HIGHEST).exp_()
+    return over, over.sum(1)
 
 
 def moments(source: Source, start: Tensor, head: Head, *, numbers: int = LOGITS) -> Moments:
@@ -130,9 +146,8 @@ def moments(source: Source, start: Tensor, head: Head, *, numbers: int = LOGITS)
         total += float(part.weights.double().sum())
         free = part.target >= 0
         times.index_add_(0, part.target[free], part.weights[free].double())
-        logits = head.logits(part.states, start)
-        whole = torch.logaddexp(part.rest, logits.logsumexp(1))
-        expected += (part.weights @ (logits - whole[:, None]).exp_()).double()
+        odds, total_odds = _expected(part, head.logits(part.states, start))
+        expected += ((part.weights / (1 + total_odds)) @ odds).double()
     return Moments(second / max(total, 1e-300), times, expected)
 
 
@@ -228,15 +243,16 @@ class SoftmaxRows:
         rows = self._rows(at)
         value, gradient = 0.0, torch.zeros_like(rows)
         for part in chunks(self._source, len(rows), self._effort.numbers):
-            lost, whole, logits = losses(part, rows, self._head)
-            value += float((lost * part.weights).double().sum())
-            slope = self._head.slope(logits)
-            free = part.target >= 0
-            pull = logits.sub_(whole[:, None]).exp_()
-            pull[free.nonzero()[:, 0], part.target[free]] -= 1
+            logits = self._head.logits(part.states, rows)
+            slope, own = self._head.slope(logits), _own(part, logits)
+            odds, sums = _expected(part, logits)
+            value += float(((sums.log1p() - own) * part.weights).double().sum())
+            pull = odds.mul_((part.weights / (1 + sums))[:, None])
+            free = (part.target >= 0).nonzero()[:, 0]
+            pull[free, part.target[free]] -= part.weights[free]
             if slope is not None:
                 pull *= slope
-            gradient.addmm_((pull * part.weights[:, None]).T, part.states)
+            gradient.addmm_(pull.T, part.states)
         self._advance(1)
         value += strength / 2 * float(at.double().square().sum())
         return value, (gradient @ self._basis + strength * at) * scale
