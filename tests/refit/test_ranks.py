@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -21,6 +22,7 @@ def free_port() -> int:
         return int(place.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_two_processes_find_what_one_does(text: Path, tmp_path: Path) -> None:
     said = {"text": str(text), "tokens": 4_000, "window": 64, "steps": 4, "strength": 30}
     names = {"base_model": "tiny-mistral", "donor": "tiny-llama", "method": "pieces"}
