@@ -17,7 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 LONGEST = ("test_notebook", "test_families", "test_commands", "test_train", "test_pipeline")
-"""Files that take longest: first in the queue, or one process is left alone with them in the end."""
+"""Files that take longest: first in the queue, or one process is left alone with them at last."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

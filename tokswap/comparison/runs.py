@@ -45,7 +45,7 @@ def by_default() -> list[str]:
 def draws(recipe: Recipe) -> bool:
     """Tell whether the rows that a recipe asks for depend on its seed."""
     refit = recipe.refit
-    drawn = refit is not None and (refit.match > 0 or refit.steps or refit.written)
+    drawn = refit is not None and (refit.match > 0 or refit.steps or refit.written != 0)
     return bool(drawn) or any(method.draws for method in recipe.methods.values())
 
 

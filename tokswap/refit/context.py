@@ -1,5 +1,6 @@
 """What all steps of a refit work on: the pair, the loaded base, the text and the free tokens."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,10 +24,13 @@ from tokswap.ranks import Ranks
 from tokswap.refit.asked import RefitPart
 from tokswap.refit.states import affordable
 from tokswap.refit.teacher import Lesson, lessons
-from tokswap.refit.windows import Cut, cut_texts
+from tokswap.refit.windows import ENOUGH, Cut, cut_texts
 
 WINDOW = 256
 """Tokens of a window at most: longer contexts cost more than they tell about a row."""
+OWN = "the base's own text"
+WRITTEN_PART = 3
+"""For so many tokens of a text the base writes one of its own, without another word."""
 FEW = 20
 """Occurrences of new tokens without which there is nothing to fit to."""
 
@@ -83,13 +87,39 @@ class Context:
 
     @cached_property
     def cut(self) -> Cut:
-        """The windows of the text.
+        """The windows of the text, and behind them those of what the base has written.
 
         Raises:
-            RefitError: If there is too little.
-            EvaluationError: If it cannot be read.
+            RefitError: If there is too little, or the base cannot write.
+            EvaluationError: If a text cannot be read.
         """
-        return cut_for(self.pair, self.asked, self.texts, self._start, self._limit)
+        said = self.asked.written
+        given = given_texts(self.asked)
+        if not given:
+            return self._cut([self.written(said or 0)])
+        found = self._cut(given)
+        count = found.tokens // WRITTEN_PART if said is None else said
+        return found + self._cut([self.written(count)], least=0) if count else found
+
+    def _cut(self, texts: Sequence[Text], **more: int) -> Cut:
+        return cut_for(self.pair, self.asked, texts, self._start, self._limit, **more)
+
+    def written(self, tokens: int) -> Text:
+        """Let the base write; of several ranks the first does, and all read that.
+
+        Raises:
+            RefitError: If it cannot.
+            RankError: If another rank fails.
+        """
+        from tokswap.refit.written import as_text, write
+
+        documents: list[str] = []
+        if self.ranks.first:
+            base = self.swapped.base
+            documents = write(base, self.pair, tokens, device=self.device, seed=self.seed)
+        if self.ranks.world > 1:
+            documents = json.loads(self.ranks.share(json.dumps(documents).encode())[0])
+        return as_text(documents)
 
     @cached_property
     def free(self) -> Tensor:
@@ -100,7 +130,7 @@ class Context:
         Raises:
             RefitError: If it holds hardly any.
         """
-        there = free_tokens(self.pair, self.cut, self.texts)
+        there = free_tokens(self.pair, self.cut, ", ".join(self.names))
         counts = self.cut.seen(there, self.pair.alignment.rows)
         return torch.from_numpy(there[affordable(counts)])
 
@@ -122,19 +152,10 @@ class Context:
         return int(self.cut.seen(self.free.numpy(), self.pair.alignment.rows).sum())
 
     @cached_property
-    def texts(self) -> list[Text]:
-        """What is read.
-
-        Raises:
-            EvaluationError: If a text cannot be read.
-            RefitError: If the base is to write it, and cannot.
-        """
-        if self.asked.written:
-            from tokswap.refit.written import written_text
-
-            base, count = self.swapped.base, self.asked.written
-            return [written_text(base, self.pair, count, device=self.device, seed=self.seed)]
-        return given_texts(self.asked)
+    def names(self) -> list[str]:
+        """What is read, by name."""
+        given = [text.name for text in given_texts(self.asked)]
+        return given + ([] if given and self.asked.written == 0 else [OWN])
 
     @property
     def _start(self) -> int | None:
@@ -171,7 +192,13 @@ def given_texts(asked: RefitPart) -> list[Text]:
 
 
 def cut_for(
-    pair: Pair, asked: RefitPart, texts: Sequence[Text], start: int | None, limit: int | None
+    pair: Pair,
+    asked: RefitPart,
+    texts: Sequence[Text],
+    start: int | None,
+    limit: int | None,
+    *,
+    least: int = ENOUGH,
 ) -> Cut:
     """Cut texts into windows that a base of so many positions can read.
 
@@ -191,11 +218,12 @@ def cut_for(
         start_id=start,
         window=window,
         tokens=asked.tokens,
-        names=_names(texts),
+        names=", ".join(text.name for text in texts),
+        least=least,
     )
 
 
-def free_tokens(pair: Pair, cut: Cut, texts: Sequence[Text]) -> NDArray[np.int64]:
+def free_tokens(pair: Pair, cut: Cut, names: str) -> NDArray[np.int64]:
     """Tell which missing tokens the text to fit holds, (A,) ids, ascending.
 
     Raises:
@@ -206,7 +234,7 @@ def free_tokens(pair: Pair, cut: Cut, texts: Sequence[Text]) -> NDArray[np.int64
     there: NDArray[np.int64] = missing[counts > 0]
     if int(counts.sum()) < FEW:
         raise RefitError(
-            f"{_names(texts)} holds {len(there)} of the {len(missing):,} new tokens, "
+            f"{names} holds {len(there)} of the {len(missing):,} new tokens, "
             f"{int(counts.sum())} times in {cut.tokens:,} tokens, and a refit needs {FEW} times at "
             "least; give more text, or text of the languages and domains that the new tokens are "
             "for"
@@ -224,7 +252,8 @@ def check_before(pair: Pair, asked: RefitPart) -> None:
     if asked.text and not asked.datasets:
         texts = given_texts(asked)
         start = start_of(pair.donor.vocabulary)
-        free_tokens(pair, cut_for(pair, asked, texts, start, None), texts)
+        names = ", ".join(text.name for text in texts)
+        free_tokens(pair, cut_for(pair, asked, texts, start, None), names)
 
 
 def base_identity(base: Checkpoint) -> list[Any]:
@@ -233,7 +262,3 @@ def base_identity(base: Checkpoint) -> list[Any]:
     stats = [(path.name, path.stat()) for path in paths]
     files = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
     return [base.name, base.files.revision, *files]
-
-
-def _names(texts: Sequence[Text]) -> str:
-    return ", ".join(text.name for text in texts)

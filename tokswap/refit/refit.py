@@ -98,7 +98,7 @@ def describe(context: Context) -> dict[str, Any]:
     """
     cut = context.cut
     return {
-        "text": [text.name for text in context.texts],
+        "text": context.names,
         "tokens": cut.tokens,
         "bytes": cut.bytes,
         "more": cut.more,

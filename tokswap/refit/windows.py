@@ -37,6 +37,15 @@ class Cut:
     bytes: int
     more: bool
 
+    def __add__(self, other: "Cut") -> "Cut":
+        return Cut(
+            self.fit + other.fit,
+            self.held_out + other.held_out,
+            self.tokens + other.tokens,
+            self.bytes + other.bytes,
+            self.more,
+        )
+
     def seen(self, missing: NDArray[np.int64], rows: int) -> NDArray[np.int64]:
         """Count how often each token is to be fitted, (M,) in the order of the missing ids."""
         counts = np.zeros(rows, dtype=np.int64)
@@ -54,6 +63,7 @@ def cut_texts(
     window: int,
     tokens: int,
     names: str,
+    least: int = ENOUGH,
 ) -> Cut:
     """Cut texts into windows, each token a target once.
 
@@ -64,6 +74,7 @@ def cut_texts(
         window: Tokens that the model sees at once.
         tokens: Read no more than this many.
         names: What messages call the texts.
+        least: Tokens without which there is too little.
 
     Raises:
         RefitError: If there is too little text.
@@ -77,26 +88,26 @@ def cut_texts(
             ids = stream_ids(read.counted(document), tokenizer)
             for one in cut_windows(ids, start_id, window, window):
                 if done >= tokens:
-                    return _split(found, done, read.bytes, True, names)
+                    return _split(found, done, read.bytes, True, names, least)
                 found.append(one)
                 done += len(one.targets)
-    return _split(found, done, read.bytes, False, names)
+    return _split(found, done, read.bytes, False, names, least)
 
 
-def _split(found: list[Window], tokens: int, size: int, more: bool, names: str) -> Cut:
+def _split(found: list[Window], tokens: int, size: int, more: bool, names: str, least: int) -> Cut:
     """Hold some of the windows out.
 
     Raises:
         RefitError: If they are too few.
     """
-    if tokens < ENOUGH or len(found) < 2 * RUN:
+    if tokens < least or (least and len(found) < 2 * RUN):
         raise RefitError(
             f"{names} is {tokens:,} of the donor's tokens long, and a refit needs {ENOUGH:,} in "
             f"{2 * RUN} windows at least (150,000 are a good number); give more text or leave the "
             "refit out"
         )
     runs = [found[at : at + RUN] for at in range(0, len(found), RUN)]
-    step = min(HELD_OUT_ONE_IN, len(runs))
+    step = max(2, min(HELD_OUT_ONE_IN, len(runs)))
     held = [run for number, run in enumerate(runs) if number % step == step - 1]
     fit = [run for number, run in enumerate(runs) if number % step != step - 1]
     return Cut(

@@ -1,4 +1,4 @@
-"""Text that the base writes itself, where there is none: it knows what it would read.
+"""Text that the base writes itself: it knows what it would read, of whatever domain.
 
 Sequences are sampled from what stands before a text, at temperature 1, for that is the base's own
 distribution; where a base has nothing that stands there, they begin with its most likely tokens.
@@ -16,25 +16,25 @@ from tokswap.evaluation.texts import Text
 from tokswap.evaluation.tokens import start_of
 from tokswap.pair import Pair
 from tokswap.progress import bar
+from tokswap.refit.context import OWN
 from tokswap.vocabulary.tokens import Vocabulary
 
-TOGETHER, LENGTH = 32, 256
+TOGETHER, LENGTH = 64, 256
 """Sequences that are written at once, and tokens of each."""
-NAME = "the base's own text"
 
 
-def written_text(base: nn.Module, pair: Pair, tokens: int, *, device: str, seed: int) -> Text:
+def write(base: nn.Module, pair: Pair, tokens: int, *, device: str, seed: int) -> list[str]:
     """Let the base write.
 
     Args:
         base: The loaded base.
         pair: The base and the donor.
-        tokens: The base's tokens to write.
+        tokens: The base's tokens to write, at least.
         device: Where the base is.
         seed: Of the sampling.
 
     Returns:
-        A text with a document for each sequence.
+        A document for each sequence.
 
     Raises:
         RefitError: If the base cannot write.
@@ -49,29 +49,35 @@ def written_text(base: nn.Module, pair: Pair, tokens: int, *, device: str, seed:
         torch.manual_seed(seed)
         left = tokens
         while left > 0:
-            ids = _write(base, start, length, device, pair.base.name)
+            together = max(1, min(TOGETHER, -(-left // length)))
+            ids = _write(base, start, together, length, device, pair.base.name)
             documents += [_spelt(row, vocabulary) for row in ids]
             done = sum(len(row) for row in ids)
             advance(min(done, left))
             left -= max(done, 1)
+    return documents
+
+
+def as_text(documents: list[str]) -> Text:
+    """Give what was written as a text."""
 
     def read() -> Iterator[Iterator[str]]:
         return (iter([document]) for document in documents if document.strip())
 
-    return Text(NAME, read, sum(len(document.encode()) for document in documents))
+    return Text(OWN, read, sum(len(document.encode()) for document in documents))
 
 
 def _write(
-    base: nn.Module, start: int | None, length: int, device: str, name: str
+    base: nn.Module, start: int | None, together: int, length: int, device: str, name: str
 ) -> list[list[int]]:
     """Sample sequences.
 
     Raises:
         RefitError: If the base cannot.
     """
-    before = torch.full((TOGETHER, 1), 0 if start is None else start, device=device)
+    before = torch.full((together, 1), 0 if start is None else start, device=device)
     if start is None:
-        before = torch.arange(TOGETHER, device=device)[:, None]
+        before = torch.arange(together, device=device)[:, None]
     model: Any = base
     try:
         with quiet(), torch.no_grad():
