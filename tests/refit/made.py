@@ -29,7 +29,7 @@ class Bench:
 
     def context(self, folder: Path, ranks: Ranks | None = None, **asked: Any) -> Context:
         """What a refit works on, with short windows and little text if nothing else is said."""
-        said = RefitPart(**{"window": 64, "tokens": 4_000, **asked})
+        said = RefitPart(**{"window": 64, "tokens": 4_000, "written": 0, **asked})
         return Context(self.pair, said, self.swapped, Work(folder, "cpu", ranks or Ranks(), MEMORY))
 
 

@@ -26,7 +26,8 @@ def test_one_text_is_a_list_of_one() -> None:
     [
         ({}, "refit: .*give text files as `text`, `datasets`, or `written: N` for text by the"),
         ({"text": []}, "give text files as `text`"),
-        ({"text": "a", "written": 9}, "`written` is for where there is no text; leave it or the"),
+        ({"written": 0}, "give text files as `text`"),
+        ({"text": "a", "written": -1}, "refit.written: .*0"),
         ({"text": "a", "tokens": 100}, "refit.tokens: .*256"),
         ({"text": "a", "match": -1}, "refit.match: .*0"),
         ({"text": "a", "strength": 0}, "refit.strength: .*0"),
