@@ -16,7 +16,10 @@ from tokswap.refit import heads
 Run = Callable[..., Any]
 PAIR = ("--base", "tiny-mistral", "--donor", "tiny-llama", "--method", "pieces")
 QUICK = ("--no-eval", "--no-verify")
-LITTLE = ("--set", "refit.tokens=4_000", "--set", "refit.window=64", "--set", "refit.strength=30")
+LITTLE = (
+    *("--set", "refit.tokens=4_000", "--set", "refit.window=64"),
+    *("--set", "refit.strength=30", "--set", "refit.written=0"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +52,7 @@ def test_record_card_and_lines_tell_of_it(tokswap: Run, tmp_path: Path, text: Pa
     assert "the refit has read" in ran.err
     # The same by a recipe, and as a plan alone.
     recipe = tmp_path / "recipe.yaml"
-    said = {"text": str(text), "tokens": 4_000, "window": 64, "strength": 30}
+    said = {"text": str(text), "tokens": 4_000, "window": 64, "strength": 30, "written": 0}
     names = {"base_model": "tiny-mistral", "donor": "tiny-llama", "method": "pieces"}
     recipe.write_text(json.dumps(names | {"refit": said}))
     ran = tokswap("run", recipe, "--plan-only", "--out", tmp_path / "plan", "--json")
@@ -93,6 +96,7 @@ def test_compare_has_a_second_column(tokswap: Run, tmp_path: Path, text: Path) -
     said = ("compare", "--base", "tiny-mistral", "--donor", "tiny-llama", "-m", "pieces,mean")
     flags = ("--text", seen, "--window", 128, "--device", "cpu", "--out", tmp_path / "out")
     more = ("--set", "refit.tokens=4_000", "--set", "refit.window=64", "--set", "refit.blend=false")
+    more = (*more, "--set", "refit.written=0")
     ran = tokswap(*said, *flags, "--refit", text, *more)
     assert ran.code == 0, ran.err
     (head,) = (line for line in ran.out.splitlines() if "refitted" in line)
@@ -115,12 +119,8 @@ def test_compare_has_a_second_column(tokswap: Run, tmp_path: Path, text: Path) -
         (["--refit", "nowhere.txt"], r"nowhere.txt cannot be read: No such file"),
         (["--refit", "short.txt"], "short.txt is 2 of the donor's tokens long, and a refit needs"),
         (["--refit-minutes", "1"], "refit: give text files as `text`"),
-        (
-            ["--refit", "short.txt", "--refit-written", "9"],
-            "`written` is for where there is no text",
-        ),
     ],
-    ids=["no file", "too short", "no text", "both"],
+    ids=["no file", "too short", "no text"],
 )
 def test_bad_input_is_one_line(
     tokswap: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], said: str

@@ -9,7 +9,7 @@ from tests.refit.made import Bench
 from tokswap.errors import EvaluationError, RefitError
 from tokswap.refit import context as contexts
 from tokswap.refit.asked import RefitPart
-from tokswap.refit.context import check_before
+from tokswap.refit.context import OWN, check_before
 
 COMMON = "the and of the in to " * 1_000
 """Text in which no new token stands."""
@@ -48,11 +48,30 @@ def test_text_without_new_tokens_is_refused_before_anything_slow(
         r"^common\.txt holds 0 of the \d,\d{3} new tokens, 0 times in \d+,\d{3} tokens, and a "
         "refit needs 20 times at least; give more text"
     )
-    asked = RefitPart(text=[str(path)], window=64, tokens=6_000)
+    asked = RefitPart(text=[str(path)], window=64, tokens=6_000, written=0)
     with pytest.raises(RefitError, match=said):
         check_before(untied.pair, asked)
     with pytest.raises(RefitError, match=said):
         _ = untied.context(tmp_path, text=[str(path)]).free
+
+
+def test_the_base_writes_a_third_as_much(
+    untied: Bench, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokswap.refit.written.LENGTH", 64)
+    alone = untied.context(tmp_path, text=[str(text)])
+    both = untied.context(tmp_path, text=[str(text)], written=None)
+    assert both.names == [*alone.names, OWN] == ["prose.txt", OWN]
+    # The user's windows stand first; behind them others are fitted to, and held out.
+    for one, more in (
+        (alone.cut.fit, both.cut.fit),
+        (alone.cut.held_out, both.cut.held_out),
+    ):
+        assert more[: len(one)] == one
+        assert len(more) > len(one)
+    written = both.cut.tokens - alone.cut.tokens
+    assert alone.cut.tokens / 6 < written < alone.cut.tokens
+    assert both.cut.more is alone.cut.more is True
 
 
 def test_a_window_for_which_there_are_no_positions_is_refused(

@@ -17,7 +17,7 @@ from tokswap.refit.context import Context
 from tokswap.refit.refit import Refitted, refit
 from tokswap.refit.tied import held_out_loss
 
-QUICK: dict[str, Any] = {"tokens": 6_000, "window": 64}
+QUICK: dict[str, Any] = {"tokens": 6_000, "window": 64, "written": 0}
 
 
 def done(bench: Bench, **said: Any) -> Refitted:

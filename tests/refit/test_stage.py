@@ -19,6 +19,7 @@ from tokswap.refit.states import Reader
 def run(untied: Bench, text: Path, tmp_path: Path):  # type: ignore[no-untyped-def]
     def made(*, resume: bool = False) -> tuple[Plan, list[str]]:
         said = {"text": str(text), "tokens": 3_000, "window": 64, "blend": False, "strength": 30}
+        said["written"] = 0
         names = {"base_model": "tiny-mistral", "donor": "tiny-llama"}
         recipe = make_recipe(names | {"refit": said})
         target = tmp_path / "out"

@@ -7,12 +7,13 @@ import torch
 
 from tests.refit.made import Bench
 from tokswap.errors import RefitError
-from tokswap.refit.written import NAME, TOGETHER, written_text
+from tokswap.refit.context import OWN
+from tokswap.refit.written import as_text, write
 
 
 def documents(bench: Bench, tokens: int, seed: int = 0) -> list[str]:
-    text = written_text(bench.swapped.base, bench.pair, tokens, device="cpu", seed=seed)
-    assert text.name == NAME
+    text = as_text(write(bench.swapped.base, bench.pair, tokens, device="cpu", seed=seed))
+    assert text.name == OWN
     found = ["".join(chunks) for chunks in text.open()]
     assert ["".join(chunks) for chunks in text.open()] == found
     return found
@@ -27,13 +28,13 @@ def test_a_seed_decides_what_is_written(untied: Bench, monkeypatch: pytest.Monke
     assert torch.equal(torch.rand(3), wanted)  # nothing else is drawn from
     assert documents(untied, 500) == found
     assert documents(untied, 500, seed=1) != found
-    assert len(set(found)) > TOGETHER // 2
+    assert len(set(found)) > 10
     assert all(document.strip() for document in found)
     text = "".join(found)
     assert "<s>" not in text
     backend = untied.pair.base.vocabulary.backend
     ids = [token for one in found for token in backend.encode(one, add_special_tokens=False).ids]
-    assert 250 < len(ids) < 2_000  # whole batches of sequences are written
+    assert 250 < len(ids) < 1_000  # whole sequences are written
 
 
 def test_a_base_that_cannot_write_is_told(untied: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
