@@ -24,7 +24,7 @@ check: .venv/.installed ## lint and types
 
 # A process for each core, each with one thread; a file's tests stay together, for they share models.
 test: check ## set up, then lint, types and all tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 slow: .venv/.installed ## the tests that take minutes: every type of model, every tokenizer
 	$(BIN)/pytest -m slow
