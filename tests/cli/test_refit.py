@@ -96,8 +96,7 @@ def test_compare_has_a_second_column(tokswap: Run, tmp_path: Path, text: Path) -
     said = ("compare", "--base", "tiny-mistral", "--donor", "tiny-llama", "-m", "pieces,mean")
     flags = ("--text", seen, "--window", 128, "--device", "cpu", "--out", tmp_path / "out")
     more = ("--set", "refit.tokens=4_000", "--set", "refit.window=64", "--set", "refit.blend=false")
-    more = (*more, "--set", "refit.written=0")
-    ran = tokswap(*said, *flags, "--refit", text, *more)
+    ran = tokswap(*said, *flags, "--refit", text, *more, "--set", "refit.written=0")
     assert ran.code == 0, ran.err
     (head,) = (line for line in ran.out.splitlines() if "refitted" in line)
     assert head.split().index("refitted") > head.split().index("new")
