@@ -154,3 +154,17 @@ def test_text_without_a_new_token_is_refused(untied: Bench, tmp_path: Path) -> N
         RefitError, match=r"^common\.txt holds 0 of the \d,\d{3} new tokens, 0 times"
     ):
         done(untied, text=[str(path)])
+
+
+def test_what_makes_held_out_text_dearer_is_not_kept(
+    untied: Bench, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The steps go by distances and by the head alone; in the end the whole model is read."""
+    costs = {False: 3.0, True: 3.5}
+    monkeypatch.setattr(
+        "tokswap.refit.refit.held_out_loss", lambda _context, plan: costs[plan is not untied.plan]
+    )
+    found = done(untied, text=[str(text)], written=0, strength=30.0)
+    assert found.about["whole"] == {"before": 3.0, "after": 3.5, "kept": False}
+    for role in ("input", "output"):
+        assert torch.equal(table(untied, found.plan, role), table(untied, untied.plan, role))

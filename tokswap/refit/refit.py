@@ -1,5 +1,6 @@
 """The refit of a plan on one screen: the text, the embedding, the head."""
 
+import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,13 +12,14 @@ from tokswap.memory import default_budget
 from tokswap.methods import Role
 from tokswap.pair import Pair
 from tokswap.plan import Plan
-from tokswap.progress import note
+from tokswap.progress import bar, note
 from tokswap.ranks import Ranks
 from tokswap.refit.asked import RefitPart
 from tokswap.refit.context import Context, Work
 from tokswap.refit.heads import fit
 from tokswap.refit.rows import check_tables
 from tokswap.refit.steps import blend, match
+from tokswap.refit.tied import held_out_loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +88,30 @@ def _refit(context: Context, plan: Plan) -> Refitted:
         plan, about["match"] = match(context, plan)
     if asked.output:
         plan, about["output"] = fit(context, plan, before)
+    if plan is not before:
+        plan, about["whole"] = _better(context, before, plan)
     return Refitted(replace(plan, about={**plan.about, "refit": about}), about)
+
+
+def _better(context: Context, before: Plan, after: Plan) -> tuple[Plan, dict[str, Any]]:
+    """Read the held-out text with the method's rows and with the new ones; keep what is better.
+
+    Raises:
+        EvaluationError: If the model cannot be run.
+        RankError: If another rank fails.
+    """
+    said: list[float] = []
+    if context.ranks.first:
+        with bar("read held-out text", 2) as advance:
+            for plan in (before, after):
+                said.append(held_out_loss(context, plan))
+                advance(1)
+    heard = context.ranks.share(json.dumps(said).encode())[0]
+    old, new = json.loads(heard)
+    kept = new < old
+    if not kept:
+        note("note: held-out text is no better for the refit; the method's rows stay")
+    return (after if kept else before), {"before": old, "after": new, "kept": kept}
 
 
 def describe(context: Context) -> dict[str, Any]:

@@ -34,6 +34,12 @@ def lines(about: Mapping[str, Any]) -> list[str]:
         found.append(f"head: {pull}; held-out tokens cost {gain:.4f} bits less each")
     elif output:
         found.append("head: held-out text is no better for refitted rows; they stay")
+    if whole := about.get("whole"):
+        old, new = (nats / math.log(2) for nats in (whole["before"], whole["after"]))
+        found.append(
+            f"together: held-out text {old:.4f} → {new:.4f} bits a token"
+            + ("" if whole["kept"] else ", which is no better: the method's rows stay")
+        )
     return found
 
 
