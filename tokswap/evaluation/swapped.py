@@ -100,7 +100,7 @@ class SwappedModel:
     def floor(self, texts: Sequence[Text], *, window: int, stride: int) -> CutScore:
         """Measure the base's own rows on the donor's cut of the text: the segmentation floor.
 
-        See :meth:`tokswap.evaluation.floor.LoadedModel.floor`.
+        See :meth:`tokswap.evaluation.loaded.LoadedModel.floor`.
 
         Raises:
             EvaluationError: If it cannot be measured.

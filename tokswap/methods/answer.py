@@ -101,7 +101,7 @@ def weighted(answers: Sequence[Answer], shares: Sequence[float], problem: Proble
     total = SparseRows.from_lists([[]] * count, [[]] * count, widened[0].columns)
     for share, weights in zip(shares, widened, strict=True):
         total = total.combine(weights, 1.0, share)
-    return Answer(_without(total, places), averages, places, rows)
+    return Answer(total.without(places), averages, places, rows)
 
 
 def joined(answers: Sequence[Answer], members: Sequence[Sequence[int]], problem: Problem) -> Answer:
@@ -147,19 +147,3 @@ def _side_by_side(answers: Sequence[Answer], columns: int) -> "tuple[SparseRows,
         widened.append(answer.weights.map_columns(ids, columns + len(averages)))
         start += len(answer.averages)
     return averages, widened
-
-
-def _without(weights: "SparseRows", places: "Tensor") -> "SparseRows":
-    """Empty some rows."""
-    import torch
-
-    from tokswap.solvers.sparse import SparseRows
-
-    if not len(places):
-        return weights
-    rest = torch.ones(len(weights), dtype=torch.bool)
-    rest[places] = False
-    kept = rest.repeat_interleave(weights.indptr.diff())
-    lengths = torch.where(rest, weights.indptr.diff(), 0)
-    starts = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
-    return SparseRows(starts, weights.indices[kept], weights.weights[kept], weights.columns)

@@ -94,12 +94,21 @@ class Context:
             EvaluationError: If a text cannot be read.
         """
         said = self.asked.written
-        given = given_texts(self.asked)
+        given = self.given
         if not given:
             return self._cut([self.written(said or 0)])
         found = self._cut(given)
         count = found.tokens // WRITTEN_PART if said is None else said
         return found + self._cut([self.written(count)], least=0) if count else found
+
+    @cached_property
+    def given(self) -> list[Text]:
+        """The texts that are given, opened once, for that reads a file to its end.
+
+        Raises:
+            EvaluationError: If one cannot be read.
+        """
+        return given_texts(self.asked)
 
     def _cut(self, texts: Sequence[Text], **more: int) -> Cut:
         return cut_for(self.pair, self.asked, texts, self._start, self._limit, **more)
@@ -154,7 +163,7 @@ class Context:
     @cached_property
     def names(self) -> list[str]:
         """What is read, by name."""
-        given = [text.name for text in given_texts(self.asked)]
+        given = [text.name for text in self.given]
         return given + ([] if given and self.asked.written == 0 else [OWN])
 
     @property

@@ -1,5 +1,6 @@
 """The last step of a refit: the rows of the head, from the states of the text to the plan."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -127,13 +128,11 @@ def _shared(context: Context, rows: Tensor, about: dict[str, Any]) -> tuple[Tens
     Raises:
         RankError: If another rank fails.
     """
-    import json
-
     from safetensors.torch import load, save
 
     if context.ranks.world == 1:
         return rows, about
     first = context.ranks.first
-    data = save({"rows": rows.cpu().contiguous()}, {"about": json.dumps(about)}) if first else b""
+    data = save({"rows": rows.cpu().contiguous()}) if first else b""
     said = context.ranks.share(json.dumps(about).encode() if first else b"")[0]
     return load(context.ranks.share(data)[0])["rows"].to(rows.device), dict(json.loads(said))

@@ -69,15 +69,8 @@ def with_rows(plan: RolePlan, ids: Tensor, rows: Tensor, bias: Tensor | None) ->
     if len(plan.dense_ids):
         dense[place[plan.dense_ids]] = plan.dense_rows
     dense[place[ids]] = rows.float().cpu()
-    kept = (~held).repeat_interleave(plan.weights.indptr.diff())
-    lengths = torch.where(held, 0, plan.weights.indptr.diff())
-    weights = SparseRows(
-        torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]),
-        plan.weights.indices[kept],
-        plan.weights.weights[kept],
-        plan.weights.columns,
-    )
     said = plan.dense_bias if bias is None else bias.float().cpu()[there]
+    weights = plan.weights.without(there)
     return replace(plan, weights=weights, dense_ids=there, dense_rows=dense, dense_bias=said)
 
 

@@ -1,6 +1,5 @@
 """The refit as a stage of a transplant: its files beside the target, and how a run goes on."""
 
-from contextlib import suppress
 from pathlib import Path
 
 from tokswap.blocks import Blocks
@@ -11,6 +10,7 @@ from tokswap.recipe import Recipe
 from tokswap.refit.context import Work
 from tokswap.refit.refit import refit
 from tokswap.refit.report import notes
+from tokswap.refit.store import clear_folder
 
 
 def refit_beside(
@@ -46,7 +46,7 @@ def refit_beside(
     folder = resolved.parent / f".{resolved.name}.refit"
     if blocks.ranks.first and folder.is_dir() and not resume:
         note(f"note: {folder} of an earlier run is cleared; --resume would go on from it")
-        _clear(folder)
+        clear_folder(folder)
     work = Work(folder, device, blocks.ranks, blocks.memory(device), recipe.seed)
     try:
         found = refit(pair, plan, recipe.refit, work=work)
@@ -55,17 +55,8 @@ def refit_beside(
             if any(folder.iterdir()):
                 note(f"what was read is kept in {folder}; the same command with --resume goes on")
             else:
-                _clear(folder)
+                clear_folder(folder)
         raise
     if blocks.ranks.first:
-        _clear(folder)
+        clear_folder(folder)
     return found.plan, notes(found.about)
-
-
-def _clear(folder: Path) -> None:
-    """Remove the files of a refit, and the folder if nothing else is there."""
-    for path in folder.glob("*"):
-        if path.suffix in {".safetensors", ".partial"}:
-            path.unlink(missing_ok=True)
-    with suppress(OSError):
-        folder.rmdir()

@@ -115,14 +115,19 @@ class StateStore:
     def clear(self) -> None:
         """Remove all blocks, those of other keys too, and the folder if nothing else is there."""
         self._held.clear()
-        for path in self.folder.glob("*"):
-            if path.suffix in {SUFFIX, ".partial"}:
-                path.unlink(missing_ok=True)
-        with suppress(OSError):
-            self.folder.rmdir()
+        clear_folder(self.folder)
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{self._key}-{number:06}{SUFFIX}"
+
+
+def clear_folder(folder: Path) -> None:
+    """Remove the files of a refit, and the folder if nothing else is there."""
+    for path in folder.glob("*"):
+        if path.suffix in {SUFFIX, ".partial"}:
+            path.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def state_bytes(positions: int, width: int) -> int:

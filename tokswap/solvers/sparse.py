@@ -208,6 +208,19 @@ class SparseRows:
         placed = ids.cpu()[self._row_numbers()]
         return _canonical(placed, self.indices, self.weights.double(), (rows, self.columns))
 
+    def without(self, ids: Tensor) -> "SparseRows":
+        """Empty some rows, (n,) their numbers."""
+        if not len(ids):
+            return self
+        rest = torch.ones(len(self), dtype=torch.bool)
+        rest[ids] = False
+        counts = self.indptr.diff()
+        kept = rest.repeat_interleave(counts)
+        starts = torch.cat(
+            [torch.zeros(1, dtype=torch.int64), torch.where(rest, counts, 0).cumsum(0)]
+        )
+        return SparseRows(starts, self.indices[kept], self.weights[kept], self.columns)
+
     def combine(self, other: "SparseRows", a: float, b: float) -> "SparseRows":
         """Return ``a`` times this matrix plus ``b`` times another of the same shape.
 
