@@ -4,9 +4,10 @@
     python benchmarks/refit.py --pair BASE DONOR --text wiki=wikitext.txt --seeds 0 1 2
 
 Rows are refitted to the library of the running Python (its documentation and its sources, in an
-order that the seed decides) and measured on files of it that are held out, prose and code apart,
-and on what `--text` names. `+ refit` is the head alone and the blend of the embedding, which take
-no gradient through the body; `+ match` also matches the embedding's rows.
+order that the seed decides) and measured on files of it that are held out, prose and code apart
+and together (`mix`, the domain of the refit), and on what `--text` names. `+ refit` is the head
+alone and the blend of the embedding, which take no gradient through the body; `+ match` also
+matches the embedding's rows.
 """
 
 import argparse
@@ -36,6 +37,7 @@ from tokswap.refit.refit import refit
 from tokswap.vocabulary.align import Kind
 
 METHODS = ("mean", "pieces", "omp", "omp-pieces")
+MIX = ("prose", "code")
 SHOWN = {"window": 256, "stride": 128}
 
 
@@ -48,6 +50,32 @@ class Cell:
     shared: float
     new_top1: float
     shared_top1: float
+
+
+@dataclass(frozen=True)
+class Read:
+    """Sums over a text of shared and of new tokens: nats, how many the most likely, how many."""
+
+    nats: torch.Tensor
+    hits: torch.Tensor
+    count: torch.Tensor
+    size: int
+
+    def __add__(self, other: "Read") -> "Read":
+        """Give the sums over both texts."""
+        return Read(
+            self.nats + other.nats,
+            self.hits + other.hits,
+            self.count + other.count,
+            self.size + other.size,
+        )
+
+    def cell(self) -> Cell:
+        """Give the means."""
+        shared, new = (self.nats / self.count.clamp_min(1)).tolist()
+        shared_top1, new_top1 = (self.hits / self.count.clamp_min(1)).tolist()
+        bits = float(self.nats.sum()) / math.log(2) / self.size
+        return Cell(bits, new, shared, new_top1, shared_top1)
 
 
 def main() -> None:
@@ -84,18 +112,25 @@ def measure_pair(
     said: dict[str, object] = {"base": base, "donor": donor}
     shown = {"window": min(SHOWN["window"], 256), "stride": SHOWN["stride"]}
     print(f"\n{base} → {donor}: {len(pair.alignment.missing):,} missing rows")
-    print("| rows | seed | " + " | ".join(f"{n}: bits, new, shared, top-1" for n in texts) + " |")
-    floors = {}
+    names_shown = ["mix", *texts]
+    head = " | ".join(f"{n}: bits, new, shared, top-1" for n in names_shown)
+    print(f"| rows | seed | {head} |")
+    floors, owns = {}, {}
     for name, text in texts.items():
-        own = swapped.own([text], **shown).score.bits_per_byte
+        owns[name] = swapped.own([text], **shown).score.bits_per_byte
         floors[name] = swapped.floor([text], **shown).score.bits_per_byte
-        said[f"own {name}"], said[f"floor {name}"] = own, floors[name]
-    print("own: " + ", ".join(f"{n} {said[f'own {n}']:.4f}" for n in texts), end="; ")
+    sizes = {name: size_of(texts[name]) for name in MIX}
+    for found in (owns, floors):
+        found["mix"] = sum(found[n] * sizes[n] for n in MIX) / sum(sizes.values())
+    said |= {f"own {n}": owns[n] for n in names_shown} | {f"floor {n}": floors[n] for n in floors}
+    print("own: " + ", ".join(f"{n} {owns[n]:.4f}" for n in names_shown), end="; ")
     print("floor: " + ", ".join(f"{n} {value:.4f}" for n, value in floors.items()))
     rows = []
 
     def tell(label: str, seed: int, plan: Plan, seconds: float) -> None:
-        cells = {name: measured(swapped, pair, plan, text) for name, text in texts.items()}
+        read = {name: measured(swapped, pair, plan, text) for name, text in texts.items()}
+        read = {"mix": read["prose"] + read["code"], **read}
+        cells = {name: each.cell() for name, each in read.items()}
         rows.append(
             {"rows": label, "seed": seed, "seconds": round(seconds, 1)}
             | {name: asdict(cell) for name, cell in cells.items()}
@@ -108,7 +143,7 @@ def measure_pair(
 
     for method in asked.methods:
         said_of = {"strategy": "last"} if method == "pieces" else {}
-        for seed in asked.seeds if method in asked.match else asked.seeds[:1]:
+        for seed in asked.seeds:
             recipe = make_recipe({**names, "method": method, "parameters": said_of, "seed": seed})
             begun = time.monotonic()
             plan = plan_for(pair, recipe)
@@ -126,12 +161,11 @@ def measure_pair(
 
 
 @torch.inference_mode()
-def measured(swapped: SwappedModel, pair: Pair, plan: Plan, text: Text) -> Cell:
+def measured(swapped: SwappedModel, pair: Pair, plan: Plan, text: Text) -> Read:
     """Measure a plan on a text, each token once in windows that overlap by half."""
     model, vocabulary = swapped.model(plan), swapped.vocabulary
     new = torch.from_numpy(pair.alignment.kind == Kind.MISSING)
     nats, hits, count = torch.zeros(3, 2, dtype=torch.float64)
-    size = sum(len(c.encode()) for document in text.open() for c in document)
     for inputs, targets in shaped(text, pair, start_of(vocabulary)):
         logits = model(input_ids=inputs, use_cache=False).logits[:, -targets.shape[1] :]
         lost = torch.nn.functional.cross_entropy(
@@ -142,9 +176,12 @@ def measured(swapped: SwappedModel, pair: Pair, plan: Plan, text: Text) -> Cell:
         nats.index_add_(0, group, lost.double())
         hits.index_add_(0, group, right)
         count.index_add_(0, group, torch.ones_like(right))
-    mean, top1 = nats / count.clamp_min(1), hits / count.clamp_min(1)
-    bits = float(nats.sum()) / math.log(2) / size
-    return Cell(bits, float(mean[1]), float(mean[0]), float(top1[1]), float(top1[0]))
+    return Read(nats, hits, count, size_of(text))
+
+
+def size_of(text: Text) -> int:
+    """Count the bytes of a text."""
+    return sum(len(c.encode()) for document in text.open() for c in document)
 
 
 def shaped(
