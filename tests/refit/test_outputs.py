@@ -1,7 +1,6 @@
 """Rows of the head for several strengths, and the choice among them by held-out text."""
 
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -84,12 +83,16 @@ def test_rows_are_fitted_where_there_is_something_to_gain(
     for one in found:
         after = held_out_losses(held, one.rows, Head())[0]
         assert one.gain == pytest.approx(float((before - after).mean()), abs=1e-6)
-    assert [one.strength for one in found] == list(strengths[: len(found)])
-    gains = [one.gain for one in found]
-    # The first that is worse than the one before is the last.
-    assert all(later >= gain for gain, later in pairwise(gains[:-1]))
+    # The strongest first; and none is left out that could be chosen.
+    assert [one.strength for one in found] == list(strengths[-len(found) :])
+    every = fit_rows(store, (range(3), [3]), start, Head(), every=True, **limits)  # type: ignore
+    assert [one.strength for one in every] == list(strengths)
+    first, all_of_them = chosen(found), chosen(every)
+    assert getattr(first, "strength", None) == getattr(all_of_them, "strength", None)
     if wrong:
-        assert chosen(found) is not None
-        assert max(gains) > 0.1
+        assert first is not None
+        assert first.gain > 0.1
+        assert len(found) == 2
     else:
-        assert chosen(found) is None
+        assert first is None
+        assert len(found) == len(strengths)

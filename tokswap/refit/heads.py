@@ -64,6 +64,7 @@ def fit(context: Context, plan: Plan, before: Plan) -> tuple[Plan, dict[str, Any
             variance=float(table.var()),
             strengths=(context.asked.strength,) if context.asked.strength else STRENGTHS,
             memory=context.work.memory,
+            every=layout.tied,  # as both kinds of row another may be best than as rows of a head
         )
         if layout.tied:
             candidates = [

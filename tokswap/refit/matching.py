@@ -33,6 +33,8 @@ RATE = 0.1
 """Adam's step, as a part of the root mean square of the base's rows."""
 WARM = 10
 """Steps in which the rate rises."""
+MEASURED = 3
+"""Steps after which it is known how many there is time for."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +107,12 @@ class Matcher:
         order, begun = _order(len(learn), seed), time.monotonic()
         found = self.progress.find() if self.progress else None
         total, done = (steps if steps is not None and learn else most), 0
-        measured = steps is None and found is None
         if found is not None:
             total, done = found.total, found.done
             _restore(optimizer, rows, found)
             for _ in range(done):
                 next(order)
+        resumed = done
         with bar("match input rows", total, done=done) as advance:
             while done < total:
                 batch = [learn[number] for number in next(order)]
@@ -121,8 +123,8 @@ class Matcher:
                         f"the states of {self.name} are not finite at step {done} of matching; "
                         "refit in float32 on the CPU (--device cpu), or without it"
                     )
-                if measured and done == min(3, most):
-                    each = (time.monotonic() - begun) / done
+                if steps is None and done == min(MEASURED, most):
+                    each = (time.monotonic() - begun) / (done - resumed)
                     affordable = max(done, int(minutes * 60 / max(each, 1e-9)))
                     # All ranks must take equally many.
                     said = self.ranks.share(str(min(most, affordable)).encode())

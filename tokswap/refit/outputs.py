@@ -46,8 +46,12 @@ def fit_rows(
     variance: float,
     strengths: Sequence[float],
     memory: int,
+    every: bool = False,
 ) -> list[Fitted]:
-    """Fit the rows with one strength after the other, until held-out text is the worse for it.
+    """Fit the rows with one strength after the other, as long as held-out text is not settled.
+
+    The two weakest pulls come first, for they are what enough text chooses. Only where a stronger
+    one is as good are those beyond it tried.
 
     Args:
         store: The states.
@@ -55,8 +59,12 @@ def fit_rows(
         start: (A, D) float32, the method's rows, on the device that computes.
         head: What the head makes of products.
         variance: Of the numbers of the base's rows.
-        strengths: The strongest first; each goes on from where the last one ended.
+        strengths: The strongest first.
         memory: Bytes that may be taken.
+        every: Fit with all of them.
+
+    Returns:
+        The fitted ones, the strongest first.
     """
     device = str(start.device)
     fit, held = (partial(store.positions, list(numbers), device) for numbers in blocks)
@@ -65,22 +73,22 @@ def fit_rows(
     history = int(min(6, max(2, (memory // 2 // each - 8) // 2)))
     before, weights = held_out_losses(held, start, head, numbers)
     found: list[Fitted] = []
-    with bar("fit output rows", PASSES * len(strengths)) as advance:
+    with bar("fit output rows", PASSES * min(2, len(strengths))) as advance:
         solver = SoftmaxRows(
             fit,
             start,
             head,
             variance=variance,
             effort=Effort(history=history, numbers=numbers),
-            advance=_capped(advance, PASSES * len(strengths)),
+            advance=_capped(advance, PASSES * min(2, len(strengths))),
         )
-        for strength in strengths:
+        for strength in [*strengths[-2:], *strengths[-3::-1]]:
+            if len(found) > 1 and not every and chosen(found) not in (None, found[0]):
+                break
             rows = solver.solve(strength)
             after, _ = held_out_losses(held, rows, head, numbers)
             one = Fitted(strength, rows, before - after, weights)
-            found.append(one)
-            if len(found) > 1 and one.gain < found[-2].gain:
-                break
+            found = sorted([*found, one], key=lambda one: -one.strength)
     return found
 
 
