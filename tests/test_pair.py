@@ -9,7 +9,7 @@ import pytest
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.names import BUNDLED_FOLDER
 from tokswap.pair import new_rows
-from tokswap.recipe import TokenizerPart
+from tokswap.recipe_parts import TokenizerPart
 
 TOKENS = 4096
 

@@ -18,7 +18,8 @@ from tokswap.names import resolve
 from tokswap.pair import Pair, pair_of
 from tokswap.peak_memory import checked
 from tokswap.pipeline import Transplant, Work, carry_out, plan_for
-from tokswap.recipe import Recipe, TokenizerPart, make_recipe
+from tokswap.recipe import Recipe, make_recipe
+from tokswap.recipe_parts import TokenizerPart
 from tokswap.vocabulary.extend import Extension, extend_vocabulary
 from tokswap.vocabulary.extended import check_extended
 from tokswap.vocabulary.token_list import read_tokens

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from tokswap.methods import DEFAULT, ROLES, Method, Role
 from tokswap.methods.asked import made, name_fault, setting_faults
+from tokswap.settings import Part
 from tokswap.vocabulary.kinds import KINDS
 
 
@@ -24,10 +25,8 @@ MethodNames = Annotated[str | dict[Role, str], BeforeValidator(_names)]
 """The name of a method, or one for each role."""
 
 
-class Filling(BaseModel):
+class Filling(Part):
     """Methods with their settings, by role."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     method: MethodNames = Field(
         default=DEFAULT,

@@ -15,7 +15,8 @@ from tokswap.checkpoint.tables import check_tokens, load_table
 from tokswap.checkpoint.unclaimed import VocabTensor
 from tokswap.errors import MethodError, RecipeError, TokswapError
 from tokswap.methods import Role, needing_donor
-from tokswap.recipe import Recipe, TokenizerPart
+from tokswap.recipe import Recipe
+from tokswap.recipe_parts import TokenizerPart
 from tokswap.vocabulary.align import Alignment, align
 from tokswap.vocabulary.bos import KeptBos, keep_bos
 from tokswap.vocabulary.tokens import Vocabulary

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from tokswap.donor_or_like import SETTLED, STRENGTH, WITH_LIKE, like_faults
 from tokswap.errors import RecipeError
@@ -16,125 +16,14 @@ from tokswap.memory import parse_size
 from tokswap.methods import DEFAULT, Method, Role
 from tokswap.methods.asked import fault_line
 from tokswap.methods.by_kind import ByKind
-from tokswap.names import near
+from tokswap.recipe_parts import EvalPart, TensorsPart, TokenizerPart
 from tokswap.refit.asked import RefitPart
-from tokswap.vocabulary.functions import FUNCTIONS, with_tokens
+from tokswap.settings import Part
 from tokswap.vocabulary.kinds import KINDS
 from tokswap.yaml_text import read_mapping, with_setting
 
 HELD_OUT = 256
 """Anchors that are held out without another word."""
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-def _token_source(said: Any) -> Any:
-    words = [said] if isinstance(said, str) else said
-    if not isinstance(words, list) or not words or not all(isinstance(w, str) for w in words):
-        raise ValueError("give a base token, a list of base tokens, or `zero`")
-    return said
-
-
-class TokenOverride(_Part):
-    """Where the row of one token comes from, said by the user."""
-
-    source: Annotated[str | list[str], BeforeValidator(_token_source)] = Field(
-        description="a base token, a list of base tokens (their mean), or `zero`"
-    )
-
-    @property
-    def tokens(self) -> list[str]:
-        """The base tokens whose mean makes the row; none for zeros."""
-        if isinstance(self.source, list):
-            return self.source
-        return [] if self.source == "zero" else [self.source]
-
-
-def _as_list(said: Any) -> Any:
-    return [said] if isinstance(said, str) else said
-
-
-def _function_tokens(said: Any) -> Any:
-    if isinstance(said, bool):
-        return {} if said else None
-    functions = said if isinstance(said, dict) else {}
-    if unknown := [str(name) for name in functions if name not in FUNCTIONS]:
-        raise ValueError(
-            f"{unknown[0]!r} is no function{near(unknown[0], list(FUNCTIONS))} "
-            f"(known: {', '.join(FUNCTIONS)})"
-        )
-    return {name: _as_list(tokens) for name, tokens in functions.items()} if functions else said
-
-
-class TokenizerPart(_Part):
-    """What to change about the adopted vocabulary."""
-
-    tokens: dict[str, TokenOverride] = Field(
-        default_factory=dict, description="by donor token: where its row comes from"
-    )
-    size: Literal["donor", "tight"] = Field(
-        default="donor",
-        description="rows: as many as the donor stores, padding included, or no padding at all",
-    )
-    pad_to_multiple_of: int | None = Field(
-        default=None,
-        gt=0,
-        le=1 << 20,
-        description="round the number of rows up to a multiple of this",
-    )
-    bos: Literal["donor", "keep"] = Field(
-        default="donor",
-        description="`keep` begins texts with the base's token where the donor has none",
-    )
-    functions: Annotated[dict[str, list[str]] | None, BeforeValidator(_function_tokens)] = Field(
-        default_factory=dict,
-        description="special tokens by what they are for (turn_start, turn_end …), beside those "
-        "that are known; or false to match none so",
-    )
-
-    @property
-    def known_functions(self) -> Mapping[str, Sequence[str]]:
-        """Special tokens by what they are for; empty where none are to be matched so."""
-        return {} if self.functions is None else with_tokens(self.functions)
-
-
-class TensorsPart(_Part):
-    """What becomes of stored tensors that this program does not know."""
-
-    keep: Annotated[list[str], BeforeValidator(_as_list)] = Field(
-        default_factory=list, description="names of stored tensors to carry as they are"
-    )
-    drop: Annotated[list[str], BeforeValidator(_as_list)] = Field(
-        default_factory=list, description="names of stored tensors to leave out"
-    )
-
-
-class EvalPart(_Part):
-    """How the base and the result are measured."""
-
-    text: Annotated[list[str], BeforeValidator(_as_list)] = Field(
-        default_factory=list, description="text files to read; without them, the bundled sample"
-    )
-    window: int | None = Field(
-        default=None,
-        gt=1,
-        description="tokens seen at once; without it, the model's limit, 1024 at most",
-    )
-    stride: int | None = Field(
-        default=None,
-        gt=0,
-        description="tokens by which the window moves; without it, half a window",
-    )
-
-    @model_validator(mode="after")
-    def _stride_within_window(self) -> "EvalPart":
-        if self.window and self.stride and self.stride > self.window:
-            raise ValueError(
-                f"a stride of {self.stride} skips text in windows of {self.window}; lower it"
-            )
-        return self
 
 
 def _template(said: Any) -> Any:
@@ -163,7 +52,7 @@ def _count(said: Any) -> Any:
     return said
 
 
-class Recipe(_Part):
+class Recipe(Part):
     """Everything that decides the bytes of an output folder, and where it goes."""
 
     base_model: str = Field(min_length=1, description="the model whose body is kept")

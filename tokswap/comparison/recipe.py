@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from tokswap.comparison.runs import Run, by_default, draws, shown, unlike
 from tokswap.comparison.sweeps import variants, with_texts
@@ -14,8 +14,10 @@ from tokswap.errors import RecipeError
 from tokswap.memory import parse_size
 from tokswap.methods import DEFAULT
 from tokswap.names import near, resolve
-from tokswap.recipe import EvalPart, Recipe, TensorsPart, TokenizerPart, make_recipe
+from tokswap.recipe import Recipe, make_recipe
+from tokswap.recipe_parts import EvalPart, TensorsPart, TokenizerPart
 from tokswap.refit.asked import RefitPart
+from tokswap.settings import Names, Part
 from tokswap.yaml_text import read_mapping, with_setting
 
 OF_A_TRANSPLANT = ("dtype", "chat_template", "text_only", "held_out", "verify")
@@ -26,11 +28,7 @@ OF_ONE_METHOD = ("method", "parameters", "per_kind")
 """Keys of a transplant's recipe that say how rows are filled."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Entry(_Part):
+class Entry(Part):
     """A method to compare, with its settings."""
 
     method: str | dict[str, str] = Field(
@@ -58,10 +56,6 @@ def entries_of(said: Any) -> Any:
     return [{"method": entry} if isinstance(entry, str) else entry for entry in listed]
 
 
-def _files(said: Any) -> Any:
-    return [said] if isinstance(said, str) else said
-
-
 def _seeds(said: Any) -> Any:
     listed = said if isinstance(said, list) else [said]
     if not listed:
@@ -82,7 +76,7 @@ def _size(said: Any) -> Any:
     return said
 
 
-class Comparison(_Part):
+class Comparison(Part):
     """Methods to compare on one pair, and how."""
 
     base_model: str = Field(min_length=1, description="the model whose body is kept")
@@ -92,7 +86,7 @@ class Comparison(_Part):
         description="what to compare: names, or `{method:, parameters:, per_kind:, label:}`; "
         "without it, every method that needs no settings, but `pieces` under one name",
     )
-    train_text: Annotated[list[str], BeforeValidator(_files)] = Field(
+    train_text: Names = Field(
         default_factory=list,
         description="text files for the methods that learn from text and name none of their own",
     )

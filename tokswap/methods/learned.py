@@ -5,20 +5,16 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from tokswap.errors import MethodError
+from tokswap.settings import Names
 from tokswap.static_vectors import NO_GENSIM
 from tokswap.training_text import documentation_hash
 
-
-def _as_list(said: Any) -> Any:
-    return [said] if isinstance(said, str) else said
-
-
-Texts = Annotated[list[str], BeforeValidator(_as_list)]
+Texts = Names
 """Paths of text files; a recipe may give one as it is."""
 
 Dimension = Annotated[int, Field(gt=0, description="numbers in a fastText vector")]

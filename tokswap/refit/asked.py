@@ -1,8 +1,10 @@
 """What a recipe says of a refit: the text, how much of it, and what is to be done with it."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from tokswap.settings import Names, Part
 
 TOKENS = 150_000
 """Tokens that are read without another word: more gain little (docs/refit.md has the figures)."""
@@ -10,19 +12,13 @@ STRENGTHS = (300.0, 100.0, 30.0, 10.0)
 """Strengths of the pull among which held-out text decides, the strongest first."""
 
 
-def _as_list(said: Any) -> Any:
-    return [said] if isinstance(said, str) else said
-
-
-class RefitPart(BaseModel):
+class RefitPart(Part):
     """How the rows that a method has made are refitted to text."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    text: Annotated[list[str], BeforeValidator(_as_list)] = Field(
+    text: Names = Field(
         default_factory=list, description="text files, like what the model is meant for"
     )
-    datasets: Annotated[list[str], BeforeValidator(_as_list)] = Field(
+    datasets: Names = Field(
         default_factory=list, description="datasets to stream, as ID[:CONFIG[:SPLIT]]"
     )
     written: int | None = Field(

@@ -21,7 +21,8 @@ from tokswap.hypernet.training.recipe import (
     TrainRecipe,
 )
 from tokswap.methods import METHODS
-from tokswap.recipe import EvalPart, Recipe, TensorsPart, TokenizerPart, TokenOverride
+from tokswap.recipe import Recipe
+from tokswap.recipe_parts import EvalPart, TensorsPart, TokenizerPart, TokenOverride
 from tokswap.refit.asked import RefitPart
 
 PARTS: dict[str, type[BaseModel]] = {

@@ -4,31 +4,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from tokswap.errors import RecipeError
 from tokswap.methods.asked import fault_line
+from tokswap.settings import Names, Part
 from tokswap.yaml_text import read_mapping, with_setting
 
 Share = Annotated[float, Field(ge=0.0, allow_inf_nan=False, strict=False)]
 Count = Annotated[int, Field(gt=0)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-def _as_list(said: Any) -> Any:
-    return [said] if isinstance(said, str) else said
-
-
-Texts = Annotated[list[str], BeforeValidator(_as_list)]
-
-
-class SourcePart(_Part):
+class SourcePart(Part):
     """Some text to train on."""
 
-    text: Texts = Field(default_factory=list, description="text files in UTF-8")
+    text: Names = Field(default_factory=list, description="text files in UTF-8")
     dataset: str | None = Field(
         default=None, description="a dataset to stream instead, as ID[:CONFIG[:SPLIT]]"
     )
@@ -44,7 +34,7 @@ class SourcePart(_Part):
         return self
 
 
-class NetworkPart(_Part):
+class NetworkPart(Part):
     """The sizes of the network."""
 
     width: int | None = Field(
@@ -60,7 +50,7 @@ class NetworkPart(_Part):
     )
 
 
-class TokenizersPart(_Part):
+class TokenizersPart(Part):
     """The tokenizers that are sampled."""
 
     size: Annotated[int, Field(ge=512)] = Field(
@@ -85,7 +75,7 @@ class TokenizersPart(_Part):
     )
 
 
-class LossPart(_Part):
+class LossPart(Part):
     """What is learned: each loss times its weight; 0 leaves it out."""
 
     text: Share = Field(default=1.0, description="the frozen base's loss on the text")
@@ -102,7 +92,7 @@ class LossPart(_Part):
     )
 
 
-class OptimizerPart(_Part):
+class OptimizerPart(Part):
     """How weights are moved."""
 
     rate: Share = Field(default=6e-5, description="the highest learning rate through the base")
@@ -119,11 +109,11 @@ class OptimizerPart(_Part):
     weight_decay: Share = Field(default=0.01, description="of all but biases and norms")
 
 
-class HeldOutPart(_Part):
+class HeldOutPart(Part):
     """How it is measured meanwhile: a tokenizer that is never sampled, a text never trained on."""
 
     tokenizer: str = Field(description="a tokenizer that the network never saw, by name")
-    text: Texts = Field(
+    text: Names = Field(
         default_factory=list, description="text files; without them, the bundled sample"
     )
     language: str | None = Field(
@@ -135,7 +125,7 @@ class HeldOutPart(_Part):
     )
 
 
-class TrainRecipe(_Part):
+class TrainRecipe(Part):
     """Everything that decides a training."""
 
     base_model: str = Field(min_length=1, description="the model whose rows are predicted")
