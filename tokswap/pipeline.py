@@ -162,10 +162,10 @@ def _made(
     """Make the plan of a recipe, and refit it to text if that is asked for."""
     if recipe.refit is None:
         return plan_for(pair, recipe, device, blocks), []
-    from tokswap.refit.context import check_before as check_text
+    from tokswap.refit.ahead import look_ahead
     from tokswap.refit.stage import refit_beside
 
-    check_text(pair, recipe.refit)
+    look_ahead(pair, recipe.refit)
     plan = plan_for(pair, recipe, device, blocks)
     target = Path(recipe.out or default_out(recipe)).expanduser()
     return refit_beside(target, pair, plan, recipe, device=device, blocks=blocks, resume=resume)

@@ -15,6 +15,7 @@ from tokswap.pair import open_pair
 from tokswap.peak_memory import checked
 from tokswap.pipeline import check_alone, default_out
 from tokswap.recipe import Recipe
+from tokswap.refit.ahead import Ahead, look_ahead
 from tokswap.report.warnings import warnings_for
 from tokswap.stages import check_texts, is_measurable
 from tokswap.tokenizer_folder import settle
@@ -29,6 +30,7 @@ class Preview:
         recipe: What was asked for.
         estimate: What would be fetched, computed and written.
         disks: The disks that would be written to.
+        refit: What the rows would be refitted to, if they would.
         leftovers: Folders that killed runs have left beside the target.
         warnings: What the user should know.
     """
@@ -37,6 +39,7 @@ class Preview:
     recipe: Recipe
     estimate: Estimate
     disks: tuple[Disk, ...]
+    refit: Ahead | None
     leftovers: tuple[Path, ...]
     warnings: tuple[str, ...]
 
@@ -54,6 +57,7 @@ class Preview:
             **self.estimate.to_dict(),
             "disks": [{**asdict(disk), "enough": disk.enough} for disk in self.disks],
             "enough_room": self.enough,
+            "refit": None if self.refit is None else self.refit.to_dict(),
             "leftovers": [str(path) for path in self.leftovers],
             "warnings": list(self.warnings),
         }
@@ -97,6 +101,7 @@ def preview(recipe: Recipe, *, overwrite: bool = False, plan_only: bool = False)
         recipe=recipe,
         estimate=expected,
         disks=tuple(expected.disks(target)),
+        refit=None if recipe.refit is None else look_ahead(pair, recipe.refit),
         leftovers=tuple(leftovers(target)),
         warnings=tuple(dict.fromkeys([*told, *warnings_for(pair, recipe), *notes])),
     )

@@ -34,6 +34,24 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_a_dry_run_tells_of_it_and_writes_nothing(tokswap: Run, tmp_path: Path, text: Path) -> None:
+    asked = ("transplant", *PAIR, "--refit", text, *LITTLE, "--out", tmp_path / "out", "--dry-run")
+    ran = tokswap(*asked)
+    assert ran.code == 0, ran.err
+    assert "\nrefit: to about 4,0" in ran.out
+    assert " of 3,352 new tokens, " in ran.out
+    assert " beside the output meanwhile\n" in ran.out
+    said = json.loads(tokswap(*asked, "--json").out)["refit"]
+    assert said["text"] == ["prose.txt"]
+    assert f"{said['seen']:,} of 3,352 new tokens, {said['times']:,} times; its states" in ran.out
+    assert not list(tmp_path.iterdir())
+    few = tokswap(*asked[:-2], *asked[-1:], "--set", "refit.tokens=1_000")
+    assert (few.code, few.out) == (1, "")
+    assert "prose.txt is 1,0" in few.err
+    without = tokswap("transplant", *PAIR, "--dry-run", "--json")
+    assert json.loads(without.out)["refit"] is None
+
+
 def test_record_card_and_lines_tell_of_it(tokswap: Run, tmp_path: Path, text: Path) -> None:
     out = tmp_path / "out"
     ran = tokswap("transplant", *PAIR, *QUICK, "--refit", text, *LITTLE, "--out", out)

@@ -1,4 +1,4 @@
-"""What a refit works on, and what is said before anything slow where that is nothing."""
+"""What a refit works on: its windows, and the rows that are free."""
 
 from collections import Counter
 from pathlib import Path
@@ -6,13 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.refit.made import Bench
-from tokswap.errors import EvaluationError, RefitError
+from tokswap.errors import RefitError
 from tokswap.refit import context as contexts
-from tokswap.refit.asked import RefitPart
-from tokswap.refit.context import OWN, check_before
-
-COMMON = "the and of the in to " * 1_000
-"""Text in which no new token stands."""
+from tokswap.refit.ahead import OWN
 
 
 def test_free_tokens_are_the_missing_ones_of_the_text_to_fit(
@@ -37,22 +33,6 @@ def test_where_all_take_too_long_the_seldom_ones_stay(
     assert 0 < len(fewer.free) < len(whole)
     assert set(fewer.free.tolist()) < set(whole)
     assert fewer.times > 3 * len(fewer.free)
-
-
-def test_text_without_new_tokens_is_refused_before_anything_slow(
-    untied: Bench, tmp_path: Path
-) -> None:
-    path = tmp_path / "common.txt"
-    path.write_text(COMMON)
-    said = (
-        r"^common\.txt holds 0 of the \d,\d{3} new tokens, 0 times in \d+,\d{3} tokens, and a "
-        "refit needs 20 times at least; give more text"
-    )
-    asked = RefitPart(text=[str(path)], window=64, tokens=6_000, written=0)
-    with pytest.raises(RefitError, match=said):
-        check_before(untied.pair, asked)
-    with pytest.raises(RefitError, match=said):
-        _ = untied.context(tmp_path, text=[str(path)]).free
 
 
 def test_the_base_writes_a_third_as_much(
@@ -81,9 +61,3 @@ def test_a_window_for_which_there_are_no_positions_is_refused(
     said = r"a window of 300 is longer than the 256 positions of tiny-mistral; .*window=256\)$"
     with pytest.raises(RefitError, match=said):
         _ = context.cut
-
-
-def test_a_missing_file_is_told_at_once(untied: Bench) -> None:
-    with pytest.raises(EvaluationError, match=r"^nowhere\.txt cannot be read: No such file"):
-        check_before(untied.pair, RefitPart(text=["nowhere.txt"]))
-    check_before(untied.pair, RefitPart(written=1_000))

@@ -7,7 +7,7 @@ import torch
 
 from tests.refit.made import Bench
 from tokswap.errors import RefitError
-from tokswap.refit.context import OWN
+from tokswap.refit.ahead import OWN
 from tokswap.refit.written import as_text, write
 
 

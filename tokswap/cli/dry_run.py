@@ -8,6 +8,7 @@ from tokswap.cli import show
 
 if TYPE_CHECKING:
     from tokswap.preview import Preview
+    from tokswap.refit.ahead import Ahead
 
 
 def print_preview(seen: "Preview") -> None:
@@ -36,6 +37,8 @@ def print_preview(seen: "Preview") -> None:
         f"{counts['shared']:,} shared, {counts['missing']:,} missing "
         f"(by {seen.recipe.label}{f' with {settings}' * bool(settings)})"
     )
+    if seen.refit is not None:
+        typer.echo(_refit_line(seen.refit))
     rows = [
         [
             table.name,
@@ -62,6 +65,17 @@ def print_preview(seen: "Preview") -> None:
     for warning in seen.warnings:
         typer.echo(f"note: {warning}")
     typer.echo("dry run: nothing was written")
+
+
+def _refit_line(refit: "Ahead") -> str:
+    new = f"of {refit.missing:,} new tokens those that it holds"
+    if refit.seen is not None:
+        new = f"{refit.seen:,} of {refit.missing:,} new tokens, {refit.times:,} times"
+    kept = f"; its states take up to {in_bytes(refit.bytes)} beside the output meanwhile"
+    return (
+        f"refit: to about {refit.tokens:,} tokens of {', '.join(refit.text)}: {new}"
+        f"{kept * bool(refit.bytes)}"
+    )
 
 
 def in_bytes(count: int) -> str:

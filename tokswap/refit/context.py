@@ -7,32 +7,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from tokswap.checkpoint.source import Checkpoint
-from tokswap.errors import RefitError
 from tokswap.evaluation.load import position_limit
 from tokswap.evaluation.reading import spelt_reading
 from tokswap.evaluation.swapped import SwappedModel
-from tokswap.evaluation.texts import Text, dataset_text, file_text
+from tokswap.evaluation.texts import Text
 from tokswap.evaluation.tokens import lengths_of, start_of
 from tokswap.pair import Pair
 from tokswap.ranks import Ranks
+from tokswap.refit.ahead import OWN, cut_for, free_tokens, given_texts, written_for
 from tokswap.refit.asked import RefitPart
 from tokswap.refit.states import affordable
 from tokswap.refit.teacher import Lesson, lessons
-from tokswap.refit.windows import ENOUGH, Cut, cut_texts
-
-WINDOW = 256
-"""Tokens of a window at most: longer contexts cost more than they tell about a row."""
-OWN = "the base's own text"
-WRITTEN_PART = 3
-"""For so many tokens of a text the base writes one of its own, without another word."""
-FEW = 20
-"""Occurrences of new tokens without which there is nothing to fit to."""
+from tokswap.refit.windows import Cut
 
 
 @dataclass(frozen=True)
@@ -93,12 +83,11 @@ class Context:
             RefitError: If there is too little, or the base cannot write.
             EvaluationError: If a text cannot be read.
         """
-        said = self.asked.written
         given = self.given
         if not given:
-            return self._cut([self.written(said or 0)])
+            return self._cut([self.written(self.asked.written or 0)])
         found = self._cut(given)
-        count = found.tokens // WRITTEN_PART if said is None else said
+        count = written_for(self.asked, found.tokens)
         return found + self._cut([self.written(count)], least=0) if count else found
 
     @cached_property
@@ -111,7 +100,7 @@ class Context:
         return given_texts(self.asked)
 
     def _cut(self, texts: Sequence[Text], **more: int) -> Cut:
-        return cut_for(self.pair, self.asked, texts, self._start, self._limit, **more)
+        return cut_for(self.pair, self.asked, texts, self._start, limit=self._limit, **more)
 
     def written(self, tokens: int) -> Text:
         """Let the base write; of several ranks the first does, and all read that.
@@ -187,82 +176,6 @@ class Context:
             for part in (self.cut.fit, self.cut.held_out)
         )
         return fit, held
-
-
-def given_texts(asked: RefitPart) -> list[Text]:
-    """Open the texts that are given.
-
-    Raises:
-        EvaluationError: If one cannot be read.
-    """
-    found = [file_text(Path(name).expanduser()) for name in asked.text]
-    # What is too much is left unread: no text has so many bytes a token.
-    return found + [dataset_text(name, asked.tokens * 16) for name in asked.datasets]
-
-
-def cut_for(
-    pair: Pair,
-    asked: RefitPart,
-    texts: Sequence[Text],
-    start: int | None,
-    limit: int | None,
-    *,
-    least: int = ENOUGH,
-) -> Cut:
-    """Cut texts into windows that a base of so many positions can read.
-
-    Raises:
-        RefitError: If there is too little, or the window is too long.
-        EvaluationError: If a text cannot be read.
-    """
-    window = asked.window or min(WINDOW, limit or WINDOW)
-    if limit is not None and window > limit:
-        raise RefitError(
-            f"a window of {window} is longer than the {limit} positions of {pair.base.name}; give "
-            f"{limit} or less (--set refit.window={limit})"
-        )
-    return cut_texts(
-        texts,
-        pair.donor.vocabulary.backend,
-        start_id=start,
-        window=window,
-        tokens=asked.tokens,
-        names=", ".join(text.name for text in texts),
-        least=least,
-    )
-
-
-def free_tokens(pair: Pair, cut: Cut, names: str) -> NDArray[np.int64]:
-    """Tell which missing tokens the text to fit holds, (A,) ids, ascending.
-
-    Raises:
-        RefitError: If it holds hardly any.
-    """
-    missing = pair.alignment.missing
-    counts = cut.seen(missing, pair.alignment.rows)
-    there: NDArray[np.int64] = missing[counts > 0]
-    if int(counts.sum()) < FEW:
-        raise RefitError(
-            f"{names} holds {len(there)} of the {len(missing):,} new tokens, "
-            f"{int(counts.sum())} times in {cut.tokens:,} tokens, and a refit needs {FEW} times at "
-            "least; give more text, or text of the languages and domains that the new tokens are "
-            "for"
-        )
-    return there
-
-
-def check_before(pair: Pair, asked: RefitPart) -> None:
-    """Check that there is something to refit to, before a method solves for minutes.
-
-    Raises:
-        RefitError: If there is too little text, or no new token in it.
-        EvaluationError: If a text cannot be read.
-    """
-    if asked.text and not asked.datasets:
-        texts = given_texts(asked)
-        start = start_of(pair.donor.vocabulary)
-        names = ", ".join(text.name for text in texts)
-        free_tokens(pair, cut_for(pair, asked, texts, start, None), names)
 
 
 def base_identity(base: Checkpoint) -> list[Any]:

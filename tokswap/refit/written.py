@@ -16,7 +16,7 @@ from tokswap.evaluation.texts import Text
 from tokswap.evaluation.tokens import start_of
 from tokswap.pair import Pair
 from tokswap.progress import bar
-from tokswap.refit.context import OWN
+from tokswap.refit.ahead import OWN
 from tokswap.vocabulary.tokens import Vocabulary
 
 TOGETHER, LENGTH = 64, 256
