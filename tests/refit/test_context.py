@@ -52,6 +52,9 @@ def test_the_base_writes_a_third_as_much(
     written = both.cut.tokens - alone.cut.tokens
     assert alone.cut.tokens / 6 < written < alone.cut.tokens
     assert both.cut.more is alone.cut.more is True
+    # Which is kept for whatever else is refitted with the same base.
+    monkeypatch.setattr("tokswap.refit.written.write", None)
+    assert untied.context(tmp_path, text=[str(text)], written=None).cut == both.cut
 
 
 def test_a_window_for_which_there_are_no_positions_is_refused(

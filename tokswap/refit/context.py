@@ -113,8 +113,11 @@ class Context:
 
         documents: list[str] = []
         if self.ranks.first:
-            base = self.swapped.base
-            documents = write(base, self.pair, tokens, device=self.device, seed=self.seed)
+            kept, key = self.swapped.written, (tokens, self.seed)
+            if key not in kept:  # of a comparison every method is refitted to the same text
+                base = self.swapped.base
+                kept[key] = write(base, self.pair, tokens, device=self.device, seed=self.seed)
+            documents = kept[key]
         if self.ranks.world > 1:
             documents = json.loads(self.ranks.share(json.dumps(documents).encode())[0])
         return as_text(documents)

@@ -3,6 +3,7 @@
 import io
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tokswap.progress import note
@@ -30,7 +31,8 @@ def draw(compared: "Compared") -> bytes | None:
     """Draw a comparison.
 
     The left panel holds a bar for each method, the best above: its bits per byte, of which one
-    part is the shared tokens' and the other the new ones'. The right one shows the bits per byte
+    part is the shared tokens' and the other the new ones'; a second one, where its rows were
+    refitted, with these. The right one shows the bits per byte
     of new tokens by how often they stand in the text, of the best methods and the floor.
 
     Returns:
@@ -46,7 +48,8 @@ def draw(compared: "Compared") -> bytes | None:
         return None
     results = compared.results
     by_frequency = any(result.figures["frequency"] for result in results)
-    height = 2.2 + 0.28 * max(len(results), 8)
+    each = 0.28 if all(result.refit is None for result in results) else 0.4
+    height = 2.2 + each * max(len(results), 8)
     panels = 2 if by_frequency else 1
     # A figure of its own, so that no state of pyplot is touched.
     figure = Figure(figsize=(7.0 * panels, height), layout="constrained")
@@ -68,31 +71,58 @@ def draw(compared: "Compared") -> bytes | None:
     return written.getvalue()
 
 
+@dataclass(frozen=True)
+class _Bar:
+    """A bar: where it stands, how thick it is, and what it shows."""
+
+    place: float
+    height: float
+    figures: Mapping[str, Any]
+    spread: float | None = None
+    said: str = ""
+
+    def part(self, group: str) -> float:
+        """Give what the tokens of a group are of it."""
+        return float(self.figures["groups"].get(group, {}).get("of_total", 0.0))
+
+    @property
+    def bits(self) -> float:
+        """How long it is."""
+        return float(self.figures["bits_per_byte"])
+
+
+def _placed(results: Sequence["Result"]) -> list[_Bar]:
+    """Give a bar for each method, and below it one with its rows refitted, where they were."""
+    bars = []
+    for place, result in enumerate(results):
+        figures = {**result.figures, "bits_per_byte": result.bits_per_byte}
+        if result.refit is None:
+            bars.append(_Bar(place, 0.8, figures, result.spread))
+        else:
+            bars.append(_Bar(place - 0.2, 0.36, figures, result.spread))
+            bars.append(_Bar(place + 0.2, 0.36, result.refit["figures"], said=" refitted"))
+    return bars
+
+
 def _bars(axes: "Axes", compared: "Compared") -> None:
-    results = compared.results
-    places = range(len(results))
-    groups = [result.figures["groups"] for result in results]
-    parts = {
-        name: [group[name]["of_total"] if name in group else 0.0 for group in groups]
-        for name in ("shared", "new")
-    }
+    results, bars = compared.results, _placed(compared.results)
+    places, heights = [bar.place for bar in bars], [bar.height for bar in bars]
+    shared, new = ([bar.part(group) for bar in bars] for group in ("shared", "new"))
     own, floor = compared.own["bits_per_byte"], compared.floor["bits_per_byte"]
-    axes.barh(places, parts["shared"], color=SHARED, label="of shared tokens")
-    axes.barh(places, parts["new"], left=parts["shared"], color=NEW, label="of new tokens")
-    spreads = [(place, result) for place, result in zip(places, results, strict=True)]
-    for place, result in spreads:
-        if result.spread is not None:
-            axes.errorbar(result.bits_per_byte, place, xerr=result.spread, color=GREY, capsize=2)
-    widest = max(result.bits_per_byte for result in results)
-    for place, result in spreads:
-        end = result.bits_per_byte + (result.spread or 0.0)
-        shown = f"{result.bits_per_byte:.3f}"
+    axes.barh(places, shared, heights, color=SHARED, label="of shared tokens")
+    axes.barh(places, new, heights, left=shared, color=NEW, label="of new tokens")
+    widest = max(bar.bits for bar in bars)
+    for bar in bars:
+        if bar.spread is not None:
+            axes.errorbar(bar.bits, bar.place, xerr=bar.spread, color=GREY, capsize=2)
+        end = bar.bits + (bar.spread or 0.0)
+        shown = f"{bar.bits:.3f}{bar.said}"
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # over the two lines
         where = end + 0.01 * widest
-        axes.text(where, place, shown, va="center", fontsize=8, color=GREY, bbox=box)
+        axes.text(where, bar.place, shown, va="center", fontsize=8, color=GREY, bbox=box)
     axes.axvline(own, color="black", linestyle=":", label=f"{OWN}: {own:.3f}")
     axes.axvline(floor, color="black", linestyle="--", label=f"{FLOOR}: {floor:.3f}")
-    axes.set_yticks(places, [_plain(_short(result.label, LONGEST)) for result in results])
+    axes.set_yticks(range(len(results)), [_plain(_short(each.label, LONGEST)) for each in results])
     axes.set_ylim(len(results) - 0.4, -0.6)  # the best above
     axes.set_xlim(0, 1.1 * max(widest, own, floor))
     axes.set_xlabel("bits per byte (the less, the better)")
