@@ -1,7 +1,9 @@
 """What is said of a refit before anything slow, against what it then reads."""
 
+import json
 from pathlib import Path
 
+import datasets
 import pytest
 
 from tests.refit.made import Bench
@@ -51,6 +53,26 @@ def test_text_without_new_tokens_is_refused_before_anything_slow(
         look_ahead(untied.pair, asked)
     with pytest.raises(RefitError, match=said):
         _ = untied.context(tmp_path, text=[str(path)]).free
+
+
+def test_rows_of_a_dataset_are_read_as_the_same_text_in_files(
+    untied: Bench, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    row = json.dumps({"text": text.read_text(encoding="utf-8")}) + "\n"
+    (folder / "train.jsonl").write_text(row, encoding="utf-8")
+    (folder / "test.jsonl").write_text(json.dumps({"text": COMMON}) + "\n")  # to measure on
+    streamed = untied.context(tmp_path / "one", datasets=[str(folder)])
+    read = untied.context(tmp_path / "other", text=[str(text)])
+    assert streamed.cut == read.cut
+    assert streamed.free.tolist() == read.free.tolist()
+    assert streamed.names == ["corpus (train)"]
+    test = untied.context(tmp_path / "test", datasets=[f"{folder}::test"])
+    with pytest.raises(RefitError, match="holds 0 of the"):
+        _ = test.free
 
 
 def test_a_missing_file_is_told_at_once(untied: Bench) -> None:

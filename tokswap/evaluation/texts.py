@@ -77,13 +77,14 @@ def file_chunks(path: Path) -> Iterator[str]:
         ) from error
 
 
-def dataset_text(spec: str, max_bytes: int | None = None) -> Text:
+def dataset_text(spec: str, max_bytes: int | None = None, splits: Sequence[str] = SPLITS) -> Text:
     """Stream a dataset from the Hugging Face Hub or a local folder; every row is a document.
 
     Args:
         spec: ``ID[:CONFIG[:SPLIT]]``. ID is a Hub id or a folder with data files; an empty CONFIG
-            is the default one. Without a SPLIT the first of test, validation and train is read.
+            is the default one.
         max_bytes: Read whole documents until this many bytes are reached; all without it.
+        splits: Without a SPLIT the first of these that is there is read.
 
     Returns:
         The text, whose name says which split it is.
@@ -91,7 +92,7 @@ def dataset_text(spec: str, max_bytes: int | None = None) -> Text:
     Raises:
         EvaluationError: If the dataset cannot be opened, or no column is known to hold the text.
     """
-    rows, column, name = dataset_rows(spec, SPLITS)
+    rows, column, name = dataset_rows(spec, splits)
     return Text(name, lambda: _documents(spec, rows, column, max_bytes), size=max_bytes or 0)
 
 

@@ -89,7 +89,8 @@ def given_texts(asked: RefitPart) -> list[Text]:
     """
     found = [file_text(Path(name).expanduser()) for name in asked.text]
     # What is too much is left unread: no text has so many bytes a token.
-    return found + [dataset_text(name, asked.tokens * 16) for name in asked.datasets]
+    most = asked.tokens * 16
+    return found + [dataset_text(name, most, ("train",)) for name in asked.datasets]
 
 
 def cut_for(

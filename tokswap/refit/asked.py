@@ -19,7 +19,8 @@ class RefitPart(Part):
         default_factory=list, description="text files, like what the model is meant for"
     )
     datasets: Names = Field(
-        default_factory=list, description="datasets to stream, as ID[:CONFIG[:SPLIT]]"
+        default_factory=list,
+        description="datasets to stream, as ID[:CONFIG[:SPLIT]]; `train` without a split",
     )
     written: int | None = Field(
         default=None,
