@@ -9,10 +9,11 @@ from nbclient import NotebookClient
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 WRITTEN = {"quickstart": "omp/model.safetensors", "compare_methods": "mistral-llama/compare.csv"}
 PICTURES = {"quickstart": 1, "compare_methods": 3}
+SLOW = pytest.mark.slow  # it measures thirty ways to fill the rows
 
 
 @pytest.mark.filterwarnings("default")  # the kernel's own libraries are not ours to mend
-@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("name", ["quickstart", pytest.param("compare_methods", marks=SLOW)])
 def test_the_notebook_runs(name, tmp_path, monkeypatch):
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
