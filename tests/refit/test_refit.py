@@ -71,6 +71,11 @@ def test_held_out_text_costs_less(bench: Bench, context: Context, refitted: Refi
     output = refitted.about["output"]
     assert output["kept"]
     assert after < before
+    assert refitted.about["whole"] == {
+        "before": pytest.approx(before, abs=1e-4),
+        "after": pytest.approx(after, abs=1e-4),
+        "kept": True,
+    }
     if bench.pair.layout.tied:  # it is tried in the model itself
         assert output["gain"] == pytest.approx(before - after, abs=1e-4)
     else:  # the head alone; the embedding was blended before

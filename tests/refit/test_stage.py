@@ -16,7 +16,7 @@ from tokswap.refit.states import Reader
 
 
 @pytest.fixture
-def run(untied: Bench, text: Path, tmp_path: Path):  # type: ignore[no-untyped-def]
+def run(untied: Bench, text: Path, tmp_path: Path) -> Any:
     def made(*, resume: bool = False) -> tuple[Plan, list[str]]:
         said = {"text": str(text), "tokens": 3_000, "window": 64, "blend": False, "strength": 30}
         said["written"] = 0

@@ -1,5 +1,6 @@
 """A base with one table: candidates are tried whole, and nothing worse than the method is kept."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,9 @@ import torch
 
 from tests.refit.made import Bench
 from tokswap.checkpoint.tables import load_table
+from tokswap.plan import Plan
 from tokswap.refit.context import Context
-from tokswap.refit.rows import rows_of
+from tokswap.refit.rows import rows_of, with_rows
 from tokswap.refit.tied import Part, best_part, held_out_loss
 
 
@@ -34,21 +36,22 @@ def test_what_is_worse_than_the_method_is_not_kept(
     tied: Bench, context: Context, start: torch.Tensor
 ) -> None:
     rows, about = best_part(context, tied.plan, tied.plan, [noise(start, 3.0), noise(start, 1.0)])
+    losses = held_out_loss(context, tied.plan)
     assert torch.equal(rows, start)
     assert (about["kept"], about["gain"]) == (False, 0.0)
     assert [one["share"] for one in about["tried"]] == [3.0, 1.0]
     assert all(one["gain"] < 0 for one in about["tried"])
+    best = about["tried"][1]["gain"]  # with less noise
+    whole = {"before": losses, "after": pytest.approx(losses - best), "kept": False}
+    assert about["whole"] == whole
 
 
 def test_the_best_is_kept_and_its_gain_is_what_the_model_says(
     tied: Bench, context: Context, start: torch.Tensor
 ) -> None:
     """The method's plan here is one that noise has spoilt, and less noise is better."""
-    from dataclasses import replace
 
-    from tokswap.refit.rows import with_rows
-
-    def spoilt(size: float):  # type: ignore[no-untyped-def]
+    def spoilt(size: float) -> Plan:
         held = with_rows(tied.plan.roles["input"], context.free, noise(start, size).rows, None)
         return replace(tied.plan, roles={"input": held})
 

@@ -1,6 +1,7 @@
 """The text in windows: nothing twice, nothing lost, and what decides is not what is fitted to."""
 
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,12 +12,13 @@ from tokswap.evaluation.texts import Text
 from tokswap.evaluation.windows import cut_windows
 from tokswap.refit.windows import RUN, Cut, cut_texts
 
+Make = Callable[..., Cut]
 WINDOW = 48
 DOCUMENTS = prose(24_000)[:14_000], "naïve Übung — Привет", prose(24_000)[14_000:]
 
 
 @pytest.fixture
-def cut(untied: Bench):  # type: ignore[no-untyped-def]
+def cut(untied: Bench) -> Make:
     def make(*texts: Text, window: int = WINDOW, tokens: int = 100_000) -> Cut:
         backend = untied.pair.donor.vocabulary.backend
         names = ", ".join(text.name for text in texts)
@@ -30,7 +32,7 @@ def documents_ids(bench: Bench) -> list[list[int]]:
     return [encode(document, add_special_tokens=False).ids for document in DOCUMENTS]
 
 
-def test_every_token_is_a_target_once(cut, untied):  # type: ignore[no-untyped-def]
+def test_every_token_is_a_target_once(cut: Make, untied: Bench) -> None:
     found = cut(text_of(*DOCUMENTS[:2]), text_of(DOCUMENTS[2]))
     targets = [token for window in found.fit + found.held_out for token in window.targets]
     documents = documents_ids(untied)
@@ -40,7 +42,7 @@ def test_every_token_is_a_target_once(cut, untied):  # type: ignore[no-untyped-d
     assert not found.more
 
 
-def test_what_is_held_out_is_not_fitted_to(cut, untied):  # type: ignore[no-untyped-def]
+def test_what_is_held_out_is_not_fitted_to(cut: Make, untied: Bench) -> None:
     found = cut(text_of(*DOCUMENTS))
     ids = documents_ids(untied)
     whole = [one for each in ids for one in cut_windows([each], 1, WINDOW, WINDOW)]
@@ -52,7 +54,7 @@ def test_what_is_held_out_is_not_fitted_to(cut, untied):  # type: ignore[no-unty
     assert list(found.held_out[:RUN]) == whole[start : start + RUN]
 
 
-def test_no_more_is_read_than_asked(cut):  # type: ignore[no-untyped-def]
+def test_no_more_is_read_than_asked(cut: Make) -> None:
     found = cut(text_of(*DOCUMENTS), tokens=3_000)
     assert 3_000 <= found.tokens < 3_000 + WINDOW
     assert found.more
@@ -63,7 +65,7 @@ def test_no_more_is_read_than_asked(cut):  # type: ignore[no-untyped-def]
     assert not cut(text_of(*DOCUMENTS), tokens=whole.tokens).more
 
 
-def test_tokens_are_counted_where_they_are_fitted(cut, untied):  # type: ignore[no-untyped-def]
+def test_tokens_are_counted_where_they_are_fitted(cut: Make, untied: Bench) -> None:
     found = cut(text_of(*DOCUMENTS))
     targets = Counter(token for window in found.fit for token in window.targets)
     missing = untied.pair.alignment.missing
@@ -73,7 +75,7 @@ def test_tokens_are_counted_where_they_are_fitted(cut, untied):  # type: ignore[
     assert counts.sum() > 100
 
 
-def test_too_little_text_is_told_with_figures(cut):  # type: ignore[no-untyped-def]
+def test_too_little_text_is_told_with_figures(cut: Make) -> None:
     said = (
         r"^short is [1-9]\d\d of the donor's tokens long, and a refit needs 2,000 in 8 windows at"
     )

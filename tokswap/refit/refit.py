@@ -88,7 +88,9 @@ def _refit(context: Context, plan: Plan) -> Refitted:
         plan, about["match"] = match(context, plan)
     if asked.output:
         plan, about["output"] = fit(context, plan, before)
-    if plan is not before:
+    if whole := about.get("output", {}).pop("whole", None):  # of a base with one table
+        about["whole"] = whole
+    elif plan is not before:
         plan, about["whole"] = _better(context, before, plan)
     return Refitted(replace(plan, about={**plan.about, "refit": about}), about)
 

@@ -66,6 +66,8 @@ def best_part(
     ]
     best = min(range(len(plans)), key=losses.__getitem__)
     about: dict[str, Any] = {"tried": tried, "kept": best > 0, "gain": losses[0] - losses[best]}
+    # The model as a whole is what has just been read.
+    about["whole"] = {"before": losses[0], "after": min(losses[1:]), "kept": best > 0}
     if 0 < best <= len(candidates):
         taken = candidates[best - 1]
         return taken.rows, about | {"strength": taken.strength, "share": taken.share}
