@@ -24,7 +24,10 @@ def test_one_text_is_a_list_of_one() -> None:
 @pytest.mark.parametrize(
     ("said", "fault"),
     [
-        ({}, "refit: .*give text files as `text`, `datasets`, or `written: N` for text by the"),
+        (
+            {},
+            r"refit: .*give text files as `text` \(--refit\), `datasets`, or `written: N` \(--refit-w",
+        ),
         ({"text": []}, "give text files as `text`"),
         ({"written": 0}, "give text files as `text`"),
         ({"text": "a", "written": -1}, "refit.written: .*0"),
