@@ -24,10 +24,7 @@ def test_one_text_is_a_list_of_one() -> None:
 @pytest.mark.parametrize(
     ("said", "fault"),
     [
-        (
-            {},
-            r"refit: .*give text files as `text` \(--refit\), `datasets`, or `written: N` \(--refit-w",
-        ),
+        ({}, r"refit: .*give text files as `text` \(--refit\), `datasets`, or `written: N` "),
         ({"text": []}, "give text files as `text`"),
         ({"written": 0}, "give text files as `text`"),
         ({"text": "a", "written": -1}, "refit.written: .*0"),

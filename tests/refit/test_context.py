@@ -49,6 +49,8 @@ def test_the_base_writes_a_third_as_much(
     ):
         assert more[: len(one)] == one
         assert len(more) > len(one)
+    assert alone.cut.own == 0
+    assert both.cut.own == len(both.cut.held_out) - len(alone.cut.held_out)
     written = both.cut.tokens - alone.cut.tokens
     assert alone.cut.tokens / 6 < written < alone.cut.tokens
     assert both.cut.more is alone.cut.more is True

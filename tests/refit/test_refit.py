@@ -14,8 +14,8 @@ from tokswap.evaluation.losses import Losses
 from tokswap.plan import Plan
 from tokswap.refit.asked import RefitPart
 from tokswap.refit.context import Context
+from tokswap.refit.held_out import Cost, held_out_cost
 from tokswap.refit.refit import Refitted, refit
-from tokswap.refit.tied import held_out_loss
 
 QUICK: dict[str, Any] = {"tokens": 6_000, "window": 64, "written": 0}
 
@@ -67,7 +67,7 @@ def test_what_the_text_does_not_tell_of_stays_bit_for_bit(
 
 
 def test_held_out_text_costs_less(bench: Bench, context: Context, refitted: Refitted) -> None:
-    before, after = (held_out_loss(context, plan) for plan in (bench.plan, refitted.plan))
+    before, after = (held_out_cost(context, plan).all for plan in (bench.plan, refitted.plan))
     output = refitted.about["output"]
     assert output["kept"]
     assert after < before
@@ -81,7 +81,9 @@ def test_held_out_text_costs_less(bench: Bench, context: Context, refitted: Refi
     else:  # the head alone; the embedding was blended before
         roles = {**refitted.plan.roles, "output": bench.plan.roles["output"]}
         blended = Plan(roles, bench.plan.kind)
-        assert output["gain"] == pytest.approx(held_out_loss(context, blended) - after, abs=1e-3)
+        assert output["gain"] == pytest.approx(
+            held_out_cost(context, blended).all - after, abs=1e-3
+        )
 
 
 def test_what_is_said_is_what_was_read(
@@ -167,7 +169,8 @@ def test_what_makes_held_out_text_dearer_is_not_kept(
     """The steps go by distances and by the head alone; in the end the whole model is read."""
     costs = {False: 3.0, True: 3.5}
     monkeypatch.setattr(
-        "tokswap.refit.refit.held_out_loss", lambda _context, plan: costs[plan is not untied.plan]
+        "tokswap.refit.refit.held_out_cost",
+        lambda _context, plan: Cost(costs[plan is not untied.plan]),
     )
     found = done(untied, text=[str(text)], written=0, strength=30.0)
     assert found.about["whole"] == {"before": 3.0, "after": 3.5, "kept": False}

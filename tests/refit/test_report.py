@@ -28,6 +28,22 @@ def test_what_was_read_and_gained_is_told() -> None:
     ]
 
 
+def test_what_becomes_of_the_bases_own_text_is_told() -> None:
+    whole: dict[str, Any] = {"before": 3.465736, "after": 2.772589, "kept": True}
+    said = "together: held-out text 5.0000 → 4.0000 bits a token"
+    assert lines(ABOUT | {"whole": whole})[1:] == [said]
+    better = whole | {"own": {"before": 1.386294, "after": 0.693147}}
+    assert lines(ABOUT | {"whole": better})[1:] == [f"{said}, the base's own 2.0000 → 1.0000"]
+    assert notes(ABOUT | {"whole": better}) == []
+    worse = whole | {"own": {"before": 0.693147, "after": 1.386294}}
+    (told,) = notes(ABOUT | {"whole": worse})
+    assert told.startswith("text that the base writes itself costs 1.0000 → 2.0000 bits a token")
+    assert notes(ABOUT | {"whole": worse | {"kept": False}}) == []
+    assert lines(ABOUT | {"whole": whole | {"kept": False}})[1].endswith(
+        "bits a token, which is no better: the method's rows stay"
+    )
+
+
 def test_what_has_gained_nothing_is_told_too() -> None:
     match = {"steps": 9, "before": 0.25, "after": 0.5, "kept": False}
     told = lines(ABOUT | {"blend": {}, "match": match, "output": {"kept": False, "gain": 0.0}})

@@ -10,8 +10,9 @@ from tests.refit.made import Bench
 from tokswap.checkpoint.tables import load_table
 from tokswap.plan import Plan
 from tokswap.refit.context import Context
+from tokswap.refit.held_out import held_out_cost
 from tokswap.refit.rows import rows_of, with_rows
-from tokswap.refit.tied import Part, best_part, held_out_loss
+from tokswap.refit.tied import Part, best_part
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def test_what_is_worse_than_the_method_is_not_kept(
     tied: Bench, context: Context, start: torch.Tensor
 ) -> None:
     rows, about = best_part(context, tied.plan, tied.plan, [noise(start, 3.0), noise(start, 1.0)])
-    losses = held_out_loss(context, tied.plan)
+    losses = held_out_cost(context, tied.plan).all
     assert torch.equal(rows, start)
     assert (about["kept"], about["gain"]) == (False, 0.0)
     assert [one["share"] for one in about["tried"]] == [3.0, 1.0]
@@ -60,7 +61,7 @@ def test_the_best_is_kept_and_its_gain_is_what_the_model_says(
     rows, about = best_part(context, before, before, candidates)
     assert rows is candidates[1].rows
     assert (about["kept"], about["share"], about["strength"]) == (True, 0.0, 3.0)
-    losses = held_out_loss(context, before), held_out_loss(context, tied.plan)
+    losses = held_out_cost(context, before).all, held_out_cost(context, tied.plan).all
     assert about["gain"] == pytest.approx(losses[0] - losses[1], rel=1e-6)
     # A plan with a better embedding, made on the way, is better than bad rows of the head.
     better = spoilt(1.0)

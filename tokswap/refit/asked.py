@@ -64,8 +64,8 @@ class RefitPart(Part):
     def _has_text(self) -> "RefitPart":
         if not self.text and not self.datasets and not self.written:
             raise ValueError(
-                "give text files as `text` (--refit), `datasets`, or `written: N` (--refit-written) "
-                "for text by the base itself"
+                "give text files as `text` (--refit), `datasets`, or `written: N` "
+                "(--refit-written) for text by the base itself"
             )
         return self
 

@@ -88,7 +88,7 @@ class Context:
             return self._cut([self.written(self.asked.written or 0)])
         found = self._cut(given)
         count = written_for(self.asked, found.tokens)
-        return found + self._cut([self.written(count)], least=0) if count else found
+        return found.with_own(self._cut([self.written(count)], least=0)) if count else found
 
     @cached_property
     def given(self) -> list[Text]:

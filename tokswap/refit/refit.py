@@ -17,9 +17,9 @@ from tokswap.ranks import Ranks
 from tokswap.refit.asked import RefitPart
 from tokswap.refit.context import Context, Work
 from tokswap.refit.heads import fit
+from tokswap.refit.held_out import held_out_cost
 from tokswap.refit.rows import check_tables
 from tokswap.refit.steps import blend, match
-from tokswap.refit.tied import held_out_loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,18 +102,18 @@ def _better(context: Context, before: Plan, after: Plan) -> tuple[Plan, dict[str
         EvaluationError: If the model cannot be run.
         RankError: If another rank fails.
     """
-    said: list[float] = []
+    said: dict[str, Any] = {}
     if context.ranks.first:
         with bar("read held-out text", 2) as advance:
+            costs = []
             for plan in (before, after):
-                said.append(held_out_loss(context, plan))
+                costs.append(held_out_cost(context, plan))
                 advance(1)
-    heard = context.ranks.share(json.dumps(said).encode())[0]
-    old, new = json.loads(heard)
-    kept = new < old
-    if not kept:
+        said = costs[0].to(costs[1])
+    said = json.loads(context.ranks.share(json.dumps(said).encode())[0])
+    if not said["kept"]:
         note("note: held-out text is no better for the refit; the method's rows stay")
-    return (after if kept else before), {"before": old, "after": new, "kept": kept}
+    return (after if said["kept"] else before), said
 
 
 def describe(context: Context) -> dict[str, Any]:

@@ -35,12 +35,17 @@ def lines(about: Mapping[str, Any]) -> list[str]:
     elif output:
         found.append("head: held-out text is no better for refitted rows; they stay")
     if whole := about.get("whole"):
-        old, new = (nats / math.log(2) for nats in (whole["before"], whole["after"]))
+        own = f", the base's own {_step(whole['own'])}" if "own" in whole else ""
         found.append(
-            f"together: held-out text {old:.4f} → {new:.4f} bits a token"
+            f"together: held-out text {_step(whole)} bits a token{own}"
             + ("" if whole["kept"] else ", which is no better: the method's rows stay")
         )
     return found
+
+
+def _step(said: Mapping[str, float]) -> str:
+    old, new = (nats / math.log(2) for nats in (said["before"], said["after"]))
+    return f"{old:.4f} → {new:.4f}"
 
 
 def notes(about: Mapping[str, Any]) -> list[str]:
@@ -50,6 +55,13 @@ def notes(about: Mapping[str, Any]) -> list[str]:
         found.append(
             f"the {new['seen']:,} new tokens of the refit's text stand there only "
             f"{new['times'] / max(new['seen'], 1):.1f} times each; more text gains more"
+        )
+    whole = about.get("whole", {})
+    if whole.get("kept") and "own" in whole and whole["own"]["after"] > whole["own"]["before"]:
+        found.append(
+            f"text that the base writes itself costs {_step(whole['own'])} bits a token: what is "
+            "not of the refit's domain may suffer; give text of other domains beside it, or a "
+            "stronger pull (--set refit.strength=300)"
         )
     if about["more"]:
         found.append(

@@ -11,13 +11,11 @@ from typing import Any
 from torch import Tensor
 
 from tokswap.checkpoint.tables import load_table
-from tokswap.evaluation.losses import Losses
-from tokswap.evaluation.windows import batches
 from tokswap.plan import Plan
 from tokswap.progress import bar
 from tokswap.refit.context import Context
+from tokswap.refit.held_out import held_out_cost
 from tokswap.refit.rows import bias_of, rows_of, with_rows
-from tokswap.refit.states import BATCH_TOKENS
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,10 +54,11 @@ def best_part(
     if plan is not before:
         plans.append(plan)
     with bar("try rows in both roles", len(plans)) as advance:
-        losses = []
+        costs = []
         for one in plans:
-            losses.append(held_out_loss(context, one))
+            costs.append(held_out_cost(context, one))
             advance(1)
+    losses = [cost.all for cost in costs]
     tried = [
         {"strength": one.strength, "share": one.share, "gain": losses[0] - loss}
         for one, loss in zip(candidates, losses[1:], strict=False)
@@ -67,32 +66,12 @@ def best_part(
     best = min(range(len(plans)), key=losses.__getitem__)
     about: dict[str, Any] = {"tried": tried, "kept": best > 0, "gain": losses[0] - losses[best]}
     # The model as a whole is what has just been read.
-    about["whole"] = {"before": losses[0], "after": min(losses[1:]), "kept": best > 0}
+    about["whole"] = costs[0].to(min(costs[1:], key=lambda cost: cost.all))
     if 0 < best <= len(candidates):
         taken = candidates[best - 1]
         return taken.rows, about | {"strength": taken.strength, "share": taken.share}
     table = load_table(context.pair.base, context.pair.layout.input).float()
     return rows_of(plan.roles["input"], context.free, table).to(context.device), about
-
-
-def held_out_loss(context: Context, plan: Plan) -> float:
-    """Give the nats of a held-out token, the mean, with a plan's rows in the model.
-
-    Raises:
-        EvaluationError: If the model cannot be run.
-    """
-    losses = Losses(context.swapped.model(plan), context.name)
-    total, count = 0.0, 0
-    windows = ((0, window) for window in context.cut.held_out)
-
-    def size(inputs: int, targets: int) -> int:
-        return losses.batch_size(inputs, targets, BATCH_TOKENS)
-
-    for batch in batches(windows, size):
-        nats = losses.of([window for _, window in batch])
-        total += float(nats.sum())
-        count += nats.numel()
-    return total / max(count, 1)
 
 
 def _plan(context: Context, plan: Plan, one: Part) -> Plan:

@@ -29,6 +29,7 @@ class Cut:
         tokens: Targets in all of them.
         bytes: UTF-8 bytes that were read.
         more: Whether the text goes on behind them.
+        own: How many of those that are held out, the last ones, are of what the base wrote.
     """
 
     fit: tuple[Window, ...]
@@ -36,14 +37,17 @@ class Cut:
     tokens: int
     bytes: int
     more: bool
+    own: int = 0
 
-    def __add__(self, other: "Cut") -> "Cut":
+    def with_own(self, other: "Cut") -> "Cut":
+        """Put the windows of what the base wrote behind these."""
         return Cut(
             self.fit + other.fit,
             self.held_out + other.held_out,
             self.tokens + other.tokens,
             self.bytes + other.bytes,
             self.more,
+            len(other.held_out),
         )
 
     def seen(self, missing: NDArray[np.int64], rows: int) -> NDArray[np.int64]:

@@ -1,0 +1,46 @@
+"""What held-out text costs, against the loss that transformers gives, and whose it is."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.refit.made import Bench
+from tokswap.refit.held_out import Cost, held_out_cost
+
+
+def test_the_cost_is_the_models_own_loss(
+    untied: Bench, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokswap.refit.written.LENGTH", 64)
+    context = untied.context(tmp_path, text=[str(text)], written=2_500)
+    model: Any = untied.swapped.model(untied.plan)
+    sums: list[list[float]] = []
+    for window in context.cut.held_out:
+        inputs = torch.tensor([window.inputs])
+        with torch.no_grad():
+            odds = model(input_ids=inputs).logits.log_softmax(-1)[0]
+        targets = torch.tensor(window.targets)
+        nats = -odds[-len(targets) :].gather(1, targets[:, None])
+        sums.append([float(nats.sum()), len(targets)])
+    given, own = sums[: -context.cut.own], sums[-context.cut.own :]
+    assert given
+    assert own
+
+    def mean(parts: list[list[float]]) -> float:
+        return sum(nats for nats, _ in parts) / sum(count for _, count in parts)
+
+    found = held_out_cost(context, untied.plan)
+    assert found.all == pytest.approx(mean(sums), rel=1e-5)
+    assert found.own == pytest.approx(mean(own), rel=1e-5)
+    assert abs(mean(own) - mean(given)) > 0.01  # so that one cannot stand for the other
+    alone = untied.context(tmp_path, text=[str(text)])
+    assert held_out_cost(alone, untied.plan).own is None
+
+
+def test_what_is_cheaper_on_the_whole_is_kept() -> None:
+    assert Cost(2.0).to(Cost(1.5)) == {"before": 2.0, "after": 1.5, "kept": True}
+    own = {"before": 1.0, "after": 1.2}
+    said = {"before": 2.0, "after": 2.0, "kept": False, "own": own}
+    assert Cost(2.0, 1.0).to(Cost(2.0, 1.2)) == said

@@ -1,0 +1,58 @@
+"""What held-out text costs in the whole model, that which the base wrote apart.
+
+The text of a refit is of one domain, as a rule. What the base writes itself is of all that it
+knows, so what becomes of that tells of other domains.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tokswap.evaluation.losses import Losses
+from tokswap.evaluation.windows import batches
+from tokswap.plan import Plan
+from tokswap.refit.context import Context
+from tokswap.refit.states import BATCH_TOKENS
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Nats of a held-out token, the mean.
+
+    Attributes:
+        all: Of all held-out text.
+        own: Of that which the base wrote; None without such.
+    """
+
+    all: float
+    own: float | None = None
+
+    def to(self, after: "Cost") -> dict[str, Any]:
+        """Say what has become of it, JSON-ready; it is kept where all text is the cheaper."""
+        said = {"before": self.all, "after": after.all, "kept": after.all < self.all}
+        if self.own is None:
+            return said
+        return said | {"own": {"before": self.own, "after": after.own}}
+
+
+def held_out_cost(context: Context, plan: Plan) -> Cost:
+    """Read the held-out text with a plan's rows in the model.
+
+    Raises:
+        EvaluationError: If the model cannot be run.
+    """
+    losses = Losses(context.swapped.model(plan), context.name)
+    windows = context.cut.held_out
+    given = len(windows) - context.cut.own
+    nats, counts = [0.0, 0.0], [0, 0]
+
+    def size(inputs: int, targets: int) -> int:
+        return losses.batch_size(inputs, targets, BATCH_TOKENS)
+
+    owned = ((int(number >= given), window) for number, window in enumerate(windows))
+    for batch in batches(owned, size):
+        found = losses.of([window for _, window in batch]).reshape(len(batch), -1).double()
+        for (owner, _), each in zip(batch, found, strict=True):
+            nats[owner] += float(each.sum())
+            counts[owner] += each.numel()
+    whole = sum(nats) / max(sum(counts), 1)
+    return Cost(whole, nats[1] / counts[1] if counts[1] and counts[0] else None)
