@@ -16,7 +16,7 @@ from tokswap.comparison.compare import Compared
 from tokswap.comparison.figures import Failure, Result
 from tokswap.comparison.recipe import make_comparison
 from tokswap.report.comparison import COLUMNS, as_csv, notes, table
-from tokswap.report.comparison_plot import draw
+from tokswap.report.comparison_plot import draw, placed
 
 
 def figures(bits: float, *, new: bool = True) -> dict[str, Any]:
@@ -150,6 +150,25 @@ def test_the_chart_is_a_png_that_grows_with_the_methods() -> None:
     assert size(few)[0] == size(tall)[0]
     assert size(few)[1] < size(tall)[1]
     assert draw(compared(*some)) == few
+
+
+def test_refitted_rows_stand_below_the_methods_own() -> None:
+    one, other = result("omp", 3.0), result("zero", 4.0, 4.2)
+    assert [(bar.place, bar.bits, bar.said) for bar in placed([one, other])] == [
+        (0, 3.0, ""),
+        (1, 4.1, ""),
+    ]
+    refitted = replace(one, refit={"figures": figures(2.75), "seconds": 3.0, "about": {}})
+    above, below, alone = placed([refitted, other])
+    assert (above.bits, below.bits, below.said) == (3.0, 2.75, " refitted")
+    assert above.place + above.height / 2 <= below.place - below.height / 2
+    assert below.place + below.height / 2 < alone.place - alone.height / 2
+    assert below.part("new") == 2.75 / 2
+    assert alone.spread == other.spread
+    without, drawn = (draw(compared(each, other)) for each in (one, refitted))
+    assert drawn is not None
+    assert without is not None
+    assert size(drawn)[1] > size(without)[1]
 
 
 def test_without_new_tokens_there_is_one_panel() -> None:

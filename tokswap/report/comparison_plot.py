@@ -72,7 +72,7 @@ def draw(compared: "Compared") -> bytes | None:
 
 
 @dataclass(frozen=True)
-class _Bar:
+class Bar:
     """A bar: where it stands, how thick it is, and what it shows."""
 
     place: float
@@ -91,21 +91,21 @@ class _Bar:
         return float(self.figures["bits_per_byte"])
 
 
-def _placed(results: Sequence["Result"]) -> list[_Bar]:
+def placed(results: Sequence["Result"]) -> list[Bar]:
     """Give a bar for each method, and below it one with its rows refitted, where they were."""
     bars = []
     for place, result in enumerate(results):
         figures = {**result.figures, "bits_per_byte": result.bits_per_byte}
         if result.refit is None:
-            bars.append(_Bar(place, 0.8, figures, result.spread))
+            bars.append(Bar(place, 0.8, figures, result.spread))
         else:
-            bars.append(_Bar(place - 0.2, 0.36, figures, result.spread))
-            bars.append(_Bar(place + 0.2, 0.36, result.refit["figures"], said=" refitted"))
+            bars.append(Bar(place - 0.2, 0.36, figures, result.spread))
+            bars.append(Bar(place + 0.2, 0.36, result.refit["figures"], said=" refitted"))
     return bars
 
 
 def _bars(axes: "Axes", compared: "Compared") -> None:
-    results, bars = compared.results, _placed(compared.results)
+    results, bars = compared.results, placed(compared.results)
     places, heights = [bar.place for bar in bars], [bar.height for bar in bars]
     shared, new = ([bar.part(group) for bar in bars] for group in ("shared", "new"))
     own, floor = compared.own["bits_per_byte"], compared.floor["bits_per_byte"]
