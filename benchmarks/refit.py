@@ -127,12 +127,12 @@ def measure_pair(
     print("floor: " + ", ".join(f"{n} {value:.4f}" for n, value in floors.items()))
     rows = []
 
-    def tell(label: str, seed: int, plan: Plan, seconds: float) -> None:
+    def tell(label: str, seed: int, plan: Plan, seconds: float, **more: object) -> None:
         read = {name: measured(swapped, pair, plan, text) for name, text in texts.items()}
         read = {"mix": read["prose"] + read["code"], **read}
         cells = {name: each.cell() for name, each in read.items()}
         rows.append(
-            {"rows": label, "seed": seed, "seconds": round(seconds, 1)}
+            {"rows": label, "seed": seed, "seconds": round(seconds, 1), **more}
             | {name: asdict(cell) for name, cell in cells.items()}
         )
         parts = [
@@ -156,7 +156,8 @@ def measure_pair(
                     continue
                 begun = time.monotonic()
                 made = refit(pair, plan, RefitPart(**common, **more), swapped=swapped)
-                tell(f"{method} + {label}", seed, made.plan, time.monotonic() - begun)
+                taken, whole = time.monotonic() - begun, made.about.get("whole")
+                tell(f"{method} + {label}", seed, made.plan, taken, whole=whole)
     return said | {"rows": rows}
 
 

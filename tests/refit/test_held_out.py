@@ -39,8 +39,11 @@ def test_the_cost_is_the_models_own_loss(
     assert held_out_cost(alone, untied.plan).own is None
 
 
-def test_what_is_cheaper_on_the_whole_is_kept() -> None:
+def test_what_is_cheaper_is_kept_where_the_bases_own_text_is_no_dearer() -> None:
     assert Cost(2.0).to(Cost(1.5)) == {"before": 2.0, "after": 1.5, "kept": True}
-    own = {"before": 1.0, "after": 1.2}
-    said = {"before": 2.0, "after": 2.0, "kept": False, "own": own}
-    assert Cost(2.0, 1.0).to(Cost(2.0, 1.2)) == said
+    assert not Cost(2.0).to(Cost(2.0))["kept"]
+    for own, kept in ((0.9, True), (1.0, True), (1.1, False)):
+        said = Cost(2.0, 1.0).to(Cost(1.5, own))
+        assert said["own"] == {"before": 1.0, "after": own}
+        assert said["kept"] is kept
+    assert not Cost(2.0, 1.0).to(Cost(2.5, 0.5))["kept"]

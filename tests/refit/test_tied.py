@@ -9,8 +9,9 @@ import torch
 from tests.refit.made import Bench
 from tokswap.checkpoint.tables import load_table
 from tokswap.plan import Plan
+from tokswap.refit import tied as module
 from tokswap.refit.context import Context
-from tokswap.refit.held_out import held_out_cost
+from tokswap.refit.held_out import Cost, held_out_cost
 from tokswap.refit.rows import rows_of, with_rows
 from tokswap.refit.tied import Part, best_part
 
@@ -48,7 +49,7 @@ def test_what_is_worse_than_the_method_is_not_kept(
 
 
 def test_the_best_is_kept_and_its_gain_is_what_the_model_says(
-    tied: Bench, context: Context, start: torch.Tensor
+    tied: Bench, context: Context, start: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The method's plan here is one that noise has spoilt, and less noise is better."""
 
@@ -63,6 +64,17 @@ def test_the_best_is_kept_and_its_gain_is_what_the_model_says(
     assert (about["kept"], about["share"], about["strength"]) == (True, 0.0, 3.0)
     losses = held_out_cost(context, before).all, held_out_cost(context, tied.plan).all
     assert about["gain"] == pytest.approx(losses[0] - losses[1], rel=1e-6)
+    # But not where it makes what the base wrote dearer, which stands for other domains.
+    costs = iter([Cost(3.0, 1.0), Cost(2.0, 1.1), Cost(2.5, 0.9), Cost(2.8, 1.0)])
+    monkeypatch.setattr(module, "held_out_cost", lambda _context, _plan: next(costs))
+    rows, about = best_part(context, before, before, candidates)
+    assert rows is candidates[1].rows
+    assert about["whole"] == Cost(3.0, 1.0).to(Cost(2.5, 0.9))
+    costs = iter([Cost(3.0, 1.0), Cost(2.0, 1.1), Cost(2.5, 1.2)])
+    rows, about = best_part(context, before, before, candidates[:2])
+    assert not about["kept"]
+    assert about["whole"] == Cost(3.0, 1.0).to(Cost(2.0, 1.1))
+    monkeypatch.undo()
     # A plan with a better embedding, made on the way, is better than bad rows of the head.
     better = spoilt(1.0)
     rows, about = best_part(context, better, before, [noise(start, 4.0)])

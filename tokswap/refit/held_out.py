@@ -1,7 +1,7 @@
 """What held-out text costs in the whole model, that which the base wrote apart.
 
 The text of a refit is of one domain, as a rule. What the base writes itself is of all that it
-knows, so what becomes of that tells of other domains.
+knows, so it stands for the others: where it becomes dearer, rows are not kept either.
 """
 
 from dataclasses import dataclass
@@ -27,11 +27,16 @@ class Cost:
     own: float | None = None
 
     def to(self, after: "Cost") -> dict[str, Any]:
-        """Say what has become of it, JSON-ready; it is kept where all text is the cheaper."""
-        said = {"before": self.all, "after": after.all, "kept": after.all < self.all}
-        if self.own is None:
-            return said
-        return said | {"own": {"before": self.own, "after": after.own}}
+        """Say what has become of it, JSON-ready, and whether it is better and so to be kept."""
+        said: dict[str, Any] = {"before": self.all, "after": after.all}
+        if self.own is not None:
+            said["own"] = {"before": self.own, "after": after.own}
+        return said | {"kept": after.better(self)}
+
+    def better(self, before: "Cost") -> bool:
+        """Tell whether all text is cheaper than before, and the base's own no dearer."""
+        foreign = self.own is None or before.own is None or self.own <= before.own
+        return self.all < before.all and foreign
 
 
 def held_out_cost(context: Context, plan: Plan) -> Cost:

@@ -112,7 +112,7 @@ def _better(context: Context, before: Plan, after: Plan) -> tuple[Plan, dict[str
         said = costs[0].to(costs[1])
     said = json.loads(context.ranks.share(json.dumps(said).encode())[0])
     if not said["kept"]:
-        note("note: held-out text is no better for the refit; the method's rows stay")
+        note("note: held-out text is the dearer for the refit; the method's rows stay")
     return (after if said["kept"] else before), said
 
 

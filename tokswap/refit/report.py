@@ -4,6 +4,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+WORSE = {
+    False: "which is no better: the method's rows stay",
+    True: "which is dearer, and other domains would be too: the method's rows stay (--set "
+    "refit.written=0 refits to the text alone)",
+}
+"""By whether all held-out text together is cheaper: why nothing is kept."""
 THIN = 5.0
 """Occurrences of a new token, the mean, below which more text is worth it."""
 
@@ -38,7 +44,7 @@ def lines(about: Mapping[str, Any]) -> list[str]:
         own = f", the base's own {_step(whole['own'])}" if "own" in whole else ""
         found.append(
             f"together: held-out text {_step(whole)} bits a token{own}"
-            + ("" if whole["kept"] else ", which is no better: the method's rows stay")
+            + ("" if whole["kept"] else f", {WORSE[whole['after'] < whole['before']]}")
         )
     return found
 
@@ -55,13 +61,6 @@ def notes(about: Mapping[str, Any]) -> list[str]:
         found.append(
             f"the {new['seen']:,} new tokens of the refit's text stand there only "
             f"{new['times'] / max(new['seen'], 1):.1f} times each; more text gains more"
-        )
-    whole = about.get("whole", {})
-    if whole.get("kept") and "own" in whole and whole["own"]["after"] > whole["own"]["before"]:
-        found.append(
-            f"text that the base writes itself costs {_step(whole['own'])} bits a token: what is "
-            "not of the refit's domain may suffer; give text of other domains beside it, or a "
-            "stronger pull (--set refit.strength=300)"
         )
     if about["more"]:
         found.append(

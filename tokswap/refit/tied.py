@@ -59,14 +59,15 @@ def best_part(
             costs.append(held_out_cost(context, one))
             advance(1)
     losses = [cost.all for cost in costs]
+    better = [number for number, cost in enumerate(costs) if cost.better(costs[0])]
     tried = [
         {"strength": one.strength, "share": one.share, "gain": losses[0] - loss}
         for one, loss in zip(candidates, losses[1:], strict=False)
     ]
-    best = min(range(len(plans)), key=losses.__getitem__)
+    best = min(better, key=losses.__getitem__, default=0)
     about: dict[str, Any] = {"tried": tried, "kept": best > 0, "gain": losses[0] - losses[best]}
     # The model as a whole is what has just been read.
-    about["whole"] = costs[0].to(min(costs[1:], key=lambda cost: cost.all))
+    about["whole"] = costs[0].to(costs[best or min(range(1, len(costs)), key=losses.__getitem__)])
     if 0 < best <= len(candidates):
         taken = candidates[best - 1]
         return taken.rows, about | {"strength": taken.strength, "share": taken.share}
