@@ -73,14 +73,15 @@ def fit_rows(
     history = int(min(6, max(2, (memory // 2 // each - 8) // 2)))
     before, weights = held_out_losses(held, start, head, numbers)
     found: list[Fitted] = []
-    with bar("fit output rows", PASSES * min(2, len(strengths))) as advance:
+    passes = PASSES * (len(strengths) if every else min(2, len(strengths)))
+    with bar("fit output rows", passes) as advance:
         solver = SoftmaxRows(
             fit,
             start,
             head,
             variance=variance,
             effort=Effort(history=history, numbers=numbers),
-            advance=_capped(advance, PASSES * min(2, len(strengths))),
+            advance=_capped(advance, passes),
         )
         for strength in [*strengths[-2:], *strengths[-3::-1]]:
             if len(found) > 1 and not every and chosen(found) not in (None, found[0]):
