@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.refit.made import Bench
-from tokswap.refit.held_out import Cost, held_out_cost
+from tokswap.refit.held_out import Cost, held_out_cost, joined
 
 
 def test_the_cost_is_the_models_own_loss(
@@ -47,3 +47,13 @@ def test_what_is_cheaper_is_kept_where_the_bases_own_text_is_no_dearer() -> None
         assert said["own"] == {"before": 1.0, "after": own}
         assert said["kept"] is kept
     assert not Cost(2.0, 1.0).to(Cost(2.5, 0.5))["kept"]
+
+
+def test_steps_are_joined_from_the_first_to_the_last_that_is_kept() -> None:
+    one, two, three = Cost(3.0, 1.0), Cost(2.0, 0.9), Cost(1.5, 0.8)
+    assert joined([one.to(two), two.to(three)]) == {"whole": one.to(three)}
+    assert joined([one.to(two), two.to(Cost(2.5, 0.8))]) == {"whole": one.to(two)}
+    assert joined([two.to(one), two.to(three)]) == {"whole": two.to(three)}
+    assert joined([two.to(one), two.to(Cost(9.0, 1.0))]) == {"whole": two.to(one)}
+    assert joined([None, Cost(3.0).to(Cost(2.0))]) == {"whole": Cost(3.0).to(Cost(2.0))}
+    assert joined([None]) == joined([]) == {}

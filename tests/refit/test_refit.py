@@ -144,6 +144,24 @@ def test_matched_rows_are_held_and_the_head_goes_by_them(untied: Bench, text: Pa
     assert torch.equal(table(untied, found.plan, "output"), table(untied, untied.plan, "output"))
 
 
+def test_a_table_that_is_matched_is_better_in_both_roles_or_stays(
+    tied: Bench, text: Path, tmp_path: Path
+) -> None:
+    said = asked(tied) | {"text": [str(text)]}
+    alone, both = done(tied, **said), done(tied, **said, steps=6)
+    assert list(both.about)[-3:] == ["output", "match", "whole"]
+    assert both.about["output"] == alone.about["output"]
+    match, whole = both.about["match"], both.about["whole"]
+    assert match["after"] < match["before"]
+    assert [one["share"] for one in match["tried"]] == [1.0, 0.5, 0.25, 0.125]
+    context = tied.context(tmp_path, **said)
+    costs = [held_out_cost(context, plan).all for plan in (tied.plan, alone.plan, both.plan)]
+    assert whole["before"] == pytest.approx(costs[0], abs=1e-4)
+    assert whole["after"] == pytest.approx(costs[2], abs=1e-4)
+    assert costs[2] <= costs[1] < costs[0]
+    assert match["kept"] is (costs[2] < costs[1])
+
+
 def test_the_bases_own_text_serves_where_there_is_none(
     untied: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,5 @@
 """The last step of a refit: the rows of the head, from the states of the text to the plan."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,20 +17,22 @@ from tokswap.refit.asked import STRENGTHS
 from tokswap.refit.context import Context, base_identity
 from tokswap.refit.head import HeadForm, find_form
 from tokswap.refit.outputs import Fitted, chosen, fit_rows
-from tokswap.refit.rows import bias_of, rows_of, with_rows
+from tokswap.refit.rows import bias_of, of_first, rows_of, with_rows
 from tokswap.refit.states import WINDOWS, Reader, kept_part, read_all
 from tokswap.refit.store import StateStore
-from tokswap.refit.tied import Part, best_part
+from tokswap.refit.tied import best_part, parts
 from tokswap.solvers.softmax_rows import Head
 
+SHARES = (1.0, 0.5)
+"""How far a base with one table is tried to go to the fitted rows."""
 
-def fit(context: Context, plan: Plan, before: Plan) -> tuple[Plan, dict[str, Any]]:
+
+def fit(context: Context, plan: Plan) -> tuple[Plan, dict[str, Any]]:
     """Fit the rows of the head to the states of the text, if held-out text is the better for it.
 
     Args:
         context: What the refit works on.
         plan: The plan, whose embedding may have been refined.
-        before: The plan as the method made it; of a tied base it is what must be bettered.
 
     Raises:
         RefitError: If the model or the disk is of no use.
@@ -68,19 +69,20 @@ def fit(context: Context, plan: Plan, before: Plan) -> tuple[Plan, dict[str, Any
         )
         if layout.tied:
             candidates = [
-                Part(one.strength, share, start + share * (one.rows - start))
+                part
                 for one in found
-                for share in (1.0, 0.5)
+                for part in parts(start, one.rows, SHARES, strength=one.strength)
             ]
-            rows, about = best_part(context, plan, before, candidates)
+            best, about = best_part(context, plan, candidates)
+            rows = start if best is None else best.rows
         else:
             rows, about = _choose(found, start)
         about["part"] = part
         store.clear()
-    rows, about = _shared(context, rows, about)
+    rows, about = of_first(context.ranks, rows, about)
     if not about["kept"]:
         note("note: held-out text is no better for refitted rows of the head; they stay")
-        return (before if layout.tied else plan), about
+        return plan, about
     bias = bias_of(context.pair, plan)
     made = with_rows(plan.roles[role], context.free, rows, bias)
     return replace(plan, roles={**plan.roles, role: made}), about
@@ -121,19 +123,3 @@ def _key(context: Context, plan: Plan, part: float) -> str:
         tensors += [each.weights.indptr, each.weights.indices, each.weights.weights]
         tensors += [each.averages.indices, each.averages.weights, each.dense_ids, each.dense_rows]
     return digest(said, *tensors)
-
-
-def _shared(context: Context, rows: Tensor, about: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
-    """Give all ranks what the first has found.
-
-    Raises:
-        RankError: If another rank fails.
-    """
-    from safetensors.torch import load, save
-
-    if context.ranks.world == 1:
-        return rows, about
-    first = context.ranks.first
-    data = save({"rows": rows.cpu().contiguous()}) if first else b""
-    said = context.ranks.share(json.dumps(about).encode() if first else b"")[0]
-    return load(context.ranks.share(data)[0])["rows"].to(rows.device), dict(json.loads(said))

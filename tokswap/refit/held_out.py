@@ -4,6 +4,7 @@ The text of a refit is of one domain, as a rule. What the base writes itself is 
 knows, so it stands for the others: where it becomes dearer, rows are not kept either.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,26 @@ class Cost:
         """Tell whether all text is cheaper than before, and the base's own no dearer."""
         foreign = self.own is None or before.own is None or self.own <= before.own
         return self.all < before.all and foreign
+
+
+def joined(steps: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
+    """Say what has become of held-out text in steps that each went on from the kept ones.
+
+    Args:
+        steps: What :meth:`Cost.to` says of each; None of one that has read none.
+
+    Returns:
+        The same of all together, under ``whole``; empty where none has read any.
+    """
+    said = [step for step in steps if step]
+    if not said:
+        return {}
+    kept = [step for step in said if step["kept"]]
+    first, last = said[0], kept[-1] if kept else said[0]
+    found = {**last, "before": first["before"]}
+    if "own" in last:
+        found["own"] = {"before": first["own"]["before"], "after": last["own"]["after"]}
+    return {"whole": found}
 
 
 def held_out_cost(context: Context, plan: Plan) -> Cost:

@@ -17,7 +17,7 @@ from tokswap.ranks import Ranks
 from tokswap.refit.asked import RefitPart
 from tokswap.refit.context import Context, Work
 from tokswap.refit.heads import fit
-from tokswap.refit.held_out import held_out_cost
+from tokswap.refit.held_out import held_out_cost, joined
 from tokswap.refit.rows import check_tables
 from tokswap.refit.steps import blend, match
 
@@ -84,12 +84,15 @@ def _refit(context: Context, plan: Plan) -> Refitted:
     )
     if asked.blend and not tied:
         plan, about["blend"] = blend(context, plan)
-    if matches:
-        plan, about["match"] = match(context, plan)
-    if asked.output:
-        plan, about["output"] = fit(context, plan, before)
-    if whole := about.get("output", {}).pop("whole", None):  # of a base with one table
-        about["whole"] = whole
+    # Of two tables the head is fitted to the states that the embedding in the end leads to. One
+    # table is matched last, for rows that are matched alone are no good start for those of a head.
+    steps = {"match": match} if matches else {}
+    fits = {"output": fit} if asked.output else {}
+    steps = fits | steps if tied else steps | fits
+    for name, step in steps.items():
+        plan, about[name] = step(context, plan)
+    if tied:
+        about |= joined([about[name].pop("whole", None) for name in steps])
     elif plan is not before:
         plan, about["whole"] = _better(context, before, plan)
     return Refitted(replace(plan, about={**plan.about, "refit": about}), about)

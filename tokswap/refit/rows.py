@@ -1,7 +1,9 @@
 """Refitted rows in a plan: fitted ones are held as they are, blended ones stay combinations."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from tokswap.errors import RefitError
 from tokswap.methods import Role
 from tokswap.pair import Pair
 from tokswap.plan import Plan, RolePlan
+from tokswap.ranks import Ranks
 from tokswap.solvers.sparse import SparseRows
 from tokswap.vocabulary.align import Alignment
 
@@ -98,3 +101,18 @@ def blended(plan: Plan, alignment: Alignment, shares: Mapping[int, float]) -> Pl
     weights = role.weights.scaled(1 - factors).combine(last.scaled(factors), 1.0, 1.0)
     roles = {"output": plan.roles.get("output", role), "input": replace(role, weights=weights)}
     return replace(plan, roles={r: roles[r] for r in plan.roles})
+
+
+def of_first(ranks: Ranks, rows: Tensor, about: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+    """Give all ranks what the first has found.
+
+    Raises:
+        RankError: If another rank fails.
+    """
+    from safetensors.torch import load, save
+
+    if ranks.world == 1:
+        return rows, about
+    data = save({"rows": rows.cpu().contiguous()}) if ranks.first else b""
+    said = ranks.share(json.dumps(about).encode() if ranks.first else b"")[0]
+    return load(ranks.share(data)[0])["rows"].to(rows.device), dict(json.loads(said))

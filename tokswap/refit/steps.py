@@ -12,7 +12,12 @@ from tokswap.refit.blend import find_blend, kind_name
 from tokswap.refit.context import Context, base_identity
 from tokswap.refit.matching import Matcher
 from tokswap.refit.progress import MatchProgress
-from tokswap.refit.rows import bias_of, blended, rows_of, with_rows
+from tokswap.refit.rows import bias_of, blended, of_first, rows_of, with_rows
+from tokswap.refit.tied import best_part, parts
+
+SHARES = (1.0, 0.5, 0.25, 0.125)
+"""How far a base with one table is tried to go to the matched rows: as those of a head they may be
+the worse for it."""
 
 
 def blend(context: Context, plan: Plan) -> tuple[Plan, dict[str, Any]]:
@@ -48,6 +53,8 @@ def blend(context: Context, plan: Plan) -> tuple[Plan, dict[str, Any]]:
 def match(context: Context, plan: Plan) -> tuple[Plan, dict[str, Any]]:
     """Let the rows of the embedding learn through the body.
 
+    A base with one table goes a part of the way to them, if that is better in both roles.
+
     Raises:
         RefitError: If states are not finite.
         RankError: If another rank fails.
@@ -74,10 +81,17 @@ def match(context: Context, plan: Plan) -> tuple[Plan, dict[str, Any]]:
         seed=context.seed,
         size=float(table.square().mean().sqrt()),
     )
-    about = {"before": found.before, "after": found.after, "steps": found.steps}
-    if not found.kept:
-        return plan, about | {"kept": False}
+    rows = found.rows
+    about: dict[str, Any] = {"before": found.before, "after": found.after, "steps": found.steps}
+    about["kept"] = found.kept
+    if found.kept and context.pair.layout.tied:
+        if context.ranks.first:
+            best, tried = best_part(context, plan, parts(start, rows, SHARES))
+            rows, about = (start if best is None else best.rows), about | tried
+        rows, about = of_first(context.ranks, rows, about)
+    if not about["kept"]:
+        return plan, about
     roles = {"output": plan.roles.get("output", plan.roles["input"])}
     bias = bias_of(context.pair, plan) if context.pair.layout.tied else None
-    roles["input"] = with_rows(plan.roles["input"], context.free, found.rows, bias)
-    return replace(plan, roles={role: roles[role] for role in plan.roles}), about | {"kept": True}
+    roles["input"] = with_rows(plan.roles["input"], context.free, rows, bias)
+    return replace(plan, roles={role: roles[role] for role in plan.roles}), about
