@@ -34,19 +34,30 @@ def test_the_cost_is_the_models_own_loss(
     found = held_out_cost(context, untied.plan)
     assert found.all == pytest.approx(mean(sums), rel=1e-5)
     assert found.own == pytest.approx(mean(own), rel=1e-5)
+    assert found.windows == pytest.approx([nats for nats, _ in own], rel=1e-5)
     assert abs(mean(own) - mean(given)) > 0.01  # so that one cannot stand for the other
     alone = untied.context(tmp_path, text=[str(text)])
-    assert held_out_cost(alone, untied.plan).own is None
+    without = held_out_cost(alone, untied.plan)
+    assert (without.own, without.windows) == (None, ())
 
 
 def test_what_is_cheaper_is_kept_where_the_bases_own_text_is_no_dearer() -> None:
     assert Cost(2.0).to(Cost(1.5)) == {"before": 2.0, "after": 1.5, "kept": True}
     assert not Cost(2.0).to(Cost(2.0))["kept"]
-    for own, kept in ((0.9, True), (1.0, True), (1.1, False)):
-        said = Cost(2.0, 1.0).to(Cost(1.5, own))
-        assert said["own"] == {"before": 1.0, "after": own}
-        assert said["kept"] is kept
-    assert not Cost(2.0, 1.0).to(Cost(2.5, 0.5))["kept"]
+
+    def kept(*apart: float, all_: float = 1.5) -> bool:
+        before = Cost(2.0, 1.0, (20.0,) * len(apart))
+        after = Cost(all_, 1.2, tuple(20.0 + nats for nats in apart))
+        said = before.to(after)
+        assert said["own"] == {"before": 1.0, "after": 1.2}
+        return bool(said["kept"])
+
+    assert kept(-1.0, -1.0, -1.0)
+    assert not kept(-1.0, -1.0, -1.0, all_=2.5)
+    assert not kept(1.0, 1.1, 0.9)  # everywhere alike
+    assert kept(3.0, -2.5, 0.5, -0.5)  # 0.5 in all, of which the error is 4.7
+    assert not kept(5.0, 4.0, -0.5, 0.5)  # 9.0, of 5.4
+    assert not kept(0.5)  # of one window nothing is known but that
 
 
 def test_steps_are_joined_from_the_first_to_the_last_that_is_kept() -> None:

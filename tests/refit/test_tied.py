@@ -81,9 +81,10 @@ def test_what_makes_the_bases_own_text_dearer_is_not_kept(
         monkeypatch.setattr(module, "held_out_cost", lambda _context, _plan: next(costs))
         return best_part(context, tied.plan, candidates[: len(after)])
 
-    best, about = tried(Cost(3.0, 1.0), Cost(2.0, 1.1), Cost(2.5, 0.9), Cost(2.8, 1.0))
+    was, dearer, cheaper = (Cost(nats, nats, (nats, nats)) for nats in (3.0, 3.1, 2.9))
+    best, about = tried(was, replace(dearer, all=2.0), replace(cheaper, all=2.5), was)
     assert best is candidates[1]
-    assert about["whole"] == Cost(3.0, 1.0).to(Cost(2.5, 0.9))
-    best, about = tried(Cost(3.0, 1.0), Cost(2.0, 1.1), Cost(2.5, 1.2))
+    assert about["whole"] == was.to(replace(cheaper, all=2.5))
+    best, about = tried(was, replace(dearer, all=2.0), replace(dearer, all=2.5))
     assert best is None
-    assert about["whole"] == Cost(3.0, 1.0).to(Cost(2.0, 1.1))
+    assert about["whole"] == was.to(replace(dearer, all=2.0))

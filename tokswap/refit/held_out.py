@@ -6,6 +6,7 @@ knows, so it stands for the others: where it becomes dearer, rows are not kept e
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import stdev
 from typing import Any
 
 from tokswap.evaluation.losses import Losses
@@ -22,10 +23,12 @@ class Cost:
     Attributes:
         all: Of all held-out text.
         own: Of that which the base wrote; None without such.
+        windows: Nats of each window that the base wrote, by which chance is told from change.
     """
 
     all: float
     own: float | None = None
+    windows: tuple[float, ...] = ()
 
     def to(self, after: "Cost") -> dict[str, Any]:
         """Say what has become of it, JSON-ready, and whether it is better and so to be kept."""
@@ -35,9 +38,13 @@ class Cost:
         return said | {"kept": after.better(self)}
 
     def better(self, before: "Cost") -> bool:
-        """Tell whether all text is cheaper than before, and the base's own no dearer."""
-        foreign = self.own is None or before.own is None or self.own <= before.own
-        return self.all < before.all and foreign
+        """Tell whether all text is cheaper than before, and the base's own no dearer.
+
+        Dearer is what is so by more than a standard error, window by window.
+        """
+        apart = [new - old for new, old in zip(self.windows, before.windows, strict=True)]
+        error = stdev(apart) * len(apart) ** 0.5 if len(apart) > 1 else 0.0
+        return self.all < before.all and sum(apart) <= error
 
 
 def joined(steps: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
@@ -67,18 +74,18 @@ def held_out_cost(context: Context, plan: Plan) -> Cost:
         EvaluationError: If the model cannot be run.
     """
     losses = Losses(context.swapped.model(plan), context.name)
-    windows = context.cut.held_out
-    given = len(windows) - context.cut.own
-    nats, counts = [0.0, 0.0], [0, 0]
+    held = context.cut.held_out
+    nats, count = [0.0] * len(held), 0
 
     def size(inputs: int, targets: int) -> int:
         return losses.batch_size(inputs, targets, BATCH_TOKENS)
 
-    owned = ((int(number >= given), window) for number, window in enumerate(windows))
-    for batch in batches(owned, size):
+    for batch in batches(enumerate(held), size):
         found = losses.of([window for _, window in batch]).reshape(len(batch), -1).double()
-        for (owner, _), each in zip(batch, found, strict=True):
-            nats[owner] += float(each.sum())
-            counts[owner] += each.numel()
-    whole = sum(nats) / max(sum(counts), 1)
-    return Cost(whole, nats[1] / counts[1] if counts[1] and counts[0] else None)
+        count += found.numel()
+        for (number, _), each in zip(batch, found.sum(1).tolist(), strict=True):
+            nats[number] = each
+    given = len(held) - context.cut.own
+    whole, own = sum(nats) / max(count, 1), nats[given:]
+    tokens = sum(len(window.targets) for window in held[given:])
+    return Cost(whole, sum(own) / tokens, tuple(own)) if own and given else Cost(whole)
