@@ -45,19 +45,23 @@ def test_what_is_cheaper_is_kept_where_the_bases_own_text_is_no_dearer() -> None
     assert Cost(2.0).to(Cost(1.5)) == {"before": 2.0, "after": 1.5, "kept": True}
     assert not Cost(2.0).to(Cost(2.0))["kept"]
 
-    def kept(*apart: float, all_: float = 1.5) -> bool:
-        before = Cost(2.0, 1.0, (20.0,) * len(apart))
-        after = Cost(all_, 1.2, tuple(20.0 + nats for nats in apart))
+    def kept(*apart: float, gain: float = 0.1) -> bool:
+        """Windows of ten tokens; what is gained are nats a token of all text."""
+        before = Cost(2.0, 2.0, (20.0,) * len(apart))
+        own = 2.0 + sum(apart) / 10 / len(apart)
+        after = Cost(2.0 - gain, own, tuple(20.0 + nats for nats in apart))
         said = before.to(after)
-        assert said["own"] == {"before": 1.0, "after": 1.2}
+        assert said["own"] == {"before": 2.0, "after": own}
         return bool(said["kept"])
 
     assert kept(-1.0, -1.0, -1.0)
-    assert not kept(-1.0, -1.0, -1.0, all_=2.5)
-    assert not kept(1.0, 1.1, 0.9)  # everywhere alike
-    assert kept(3.0, -2.5, 0.5, -0.5)  # 0.5 in all, of which the error is 4.7
+    assert not kept(-1.0, -1.0, -1.0, gain=-0.1)
+    assert not kept(1.0, 1.1, 0.9)  # 0.1 a token everywhere, as much as is gained
+    assert kept(1.0, 1.1, 0.9, gain=1.1)  # a tenth of which is more
+    assert kept(3.0, -2.5, 0.5, -0.5)  # 0.5 in all, of which the error is 4.5
     assert not kept(5.0, 4.0, -0.5, 0.5)  # 9.0, of 5.4
     assert not kept(0.5)  # of one window nothing is known but that
+    assert kept(0.0, 0.0)
 
 
 def test_steps_are_joined_from_the_first_to_the_last_that_is_kept() -> None:
