@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--new", type=float, default=0.06, help="part of the targets that is new")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--folder", type=Path, help="where states are kept; a temporary folder")
-    parser.add_argument("--strengths", type=int, default=len(STRENGTHS), help="how many to try")
+    parser.add_argument("--strengths", type=int, default=len(STRENGTHS), help="the weakest so many")
     asked = parser.parse_args()
     progress.show(True)
     with tempfile.TemporaryDirectory(dir=asked.folder, prefix="tokswap-") as name:
@@ -87,7 +87,7 @@ def run(asked: argparse.Namespace, folder: Path) -> None:
         start.to(asked.device),
         Head(),
         variance=0.0004,
-        strengths=STRENGTHS[: asked.strengths],
+        strengths=STRENGTHS[-asked.strengths :],
         memory=default_budget(asked.device),
     )
     seconds = time.monotonic() - begun
