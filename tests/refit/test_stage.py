@@ -76,9 +76,9 @@ def test_files_of_an_earlier_run_are_cleared_and_others_are_not(
     (folder / "old-000000.safetensors").write_bytes(b"old")
     (folder / "mine.txt").write_text("mine")
 
-    def looking(context: Context, plan: Plan, before: Plan) -> Any:
+    def looking(context: Context, plan: Plan) -> Any:
         assert [path.name for path in folder.iterdir()] == ["mine.txt"]
-        return heads_fit(context, plan, before)
+        return heads_fit(context, plan)
 
     heads_fit = heads.fit
     monkeypatch.setattr("tokswap.refit.refit.fit", looking)
