@@ -26,7 +26,7 @@ check: .venv/.installed ## lint and types
 test: check ## set up, then lint, types and all tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
-slow: .venv/.installed ## the tests that take minutes: every type of model, every tokenizer
+slow: .venv/.installed ## the tests that take minutes: every type of model, every tokenizer, the notebook of methods
 	$(BIN)/pytest -m slow
 	$(BIN)/pytest tests/test_families.py --all-families
 
