@@ -128,6 +128,7 @@ def test_an_interrupt_waits_for_the_step_and_keeps_it(tmp_path: Path) -> None:
     assert "Traceback" not in told
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(whole: Path, tmp_path: Path) -> None:
     """Each with a part of the texts and of the tokens; then with a part of the weights too."""
     outs = [tmp_path / "shared", tmp_path / "sharded"]
