@@ -11,7 +11,7 @@ from tokswap.vocabulary.functions import FUNCTIONS, with_tokens
 
 
 def _token_source(said: Any) -> Any:
-    words = [said] if isinstance(said, str) else said
+    words = as_list(said)
     if not isinstance(words, list) or not words or not all(isinstance(w, str) for w in words):
         raise ValueError("give a base token, a list of base tokens, or `zero`")
     return said

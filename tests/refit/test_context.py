@@ -7,7 +7,7 @@ import pytest
 
 from tests.refit.made import Bench
 from tokswap.errors import RefitError
-from tokswap.refit import context as contexts
+from tokswap.refit import ahead
 from tokswap.refit.ahead import OWN
 
 
@@ -28,7 +28,7 @@ def test_where_all_take_too_long_the_seldom_ones_stay(
     untied: Bench, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = untied.context(tmp_path, text=[str(text)]).free.tolist()
-    monkeypatch.setattr(contexts, "affordable", lambda counts: counts > 3)
+    monkeypatch.setattr(ahead, "affordable", lambda counts: counts > 3)
     fewer = untied.context(tmp_path, text=[str(text)])
     assert 0 < len(fewer.free) < len(whole)
     assert set(fewer.free.tolist()) < set(whole)

@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -75,8 +76,8 @@ def test_rows_are_fitted_where_there_is_something_to_gain(
 ) -> None:
     wrong, store, start = problem
     strengths = (300.0, 100.0, 30.0, 10.0)
-    limits = {"variance": 0.16, "strengths": strengths, "memory": 1 << 24}
-    found = fit_rows(store, (range(3), [3]), start, Head(), **limits)  # type: ignore[arg-type]
+    limits: dict[str, Any] = {"variance": 0.16, "strengths": strengths, "memory": 1 << 24}
+    found = fit_rows(store, (range(3), [3]), start, Head(), **limits)
     held = partial(store.positions, [3], "cpu")
     before, weights = held_out_losses(held, start, Head())
     assert len(before) == len(weights) == COUNT
@@ -85,7 +86,7 @@ def test_rows_are_fitted_where_there_is_something_to_gain(
         assert one.gain == pytest.approx(float((before - after).mean()), abs=1e-6)
     # The strongest first; and none is left out that could be chosen.
     assert [one.strength for one in found] == list(strengths[-len(found) :])
-    every = fit_rows(store, (range(3), [3]), start, Head(), every=True, **limits)  # type: ignore
+    every = fit_rows(store, (range(3), [3]), start, Head(), every=True, **limits)
     assert [one.strength for one in every] == list(strengths)
     first, all_of_them = chosen(found), chosen(every)
     assert getattr(first, "strength", None) == getattr(all_of_them, "strength", None)

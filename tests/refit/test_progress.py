@@ -112,9 +112,9 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(
     def learn(last: int | None, folder: str) -> tuple[Any, list[int]]:
         kept = StoppedAfter(tmp_path / folder, last)
         matcher: Matcher = replace(planted.matcher, progress=kept)
-        said = {"minutes": 60.0, "steps": steps, "seed": 1, "size": planted.size}
+        said: dict[str, Any] = {"minutes": 60.0, "steps": steps, "seed": 1, "size": planted.size}
         try:
-            found = matcher.learn(lessons, planted.noise(), **said)  # type: ignore[arg-type]
+            found = matcher.learn(lessons, planted.noise(), **said)
         except KeyboardInterrupt:
             return None, kept.steps
         return found, kept.steps

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from tokswap.names import near
+from tokswap.settings import Part
 
 if TYPE_CHECKING:
     from tokswap.methods.base import Method
@@ -19,10 +20,8 @@ PLAIN_WORDS = {
 """What some of pydantic's faults are called here, by their types."""
 
 
-class Asked(BaseModel):
+class Asked(Part):
     """A method with its settings, which are written out in full."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     method: str = Field(description="its name")
     parameters: dict[str, Any] = Field(default_factory=dict, description="its settings")

@@ -5,10 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from tokswap.blocks import Blocks
 from tokswap.methods.cost import Cost, Sizes
+from tokswap.settings import Part
 from tokswap.vocabulary.align import Alignment
 from tokswap.vocabulary.unused import unused_ids
 
@@ -121,13 +120,11 @@ class WithAverages:
     averages: "SparseRows"
 
 
-class Method(BaseModel, ABC):
+class Method(Part, ABC):
     """A way to fill the rows of missing tokens; its fields are its settings.
 
     A new method is one file with one subclass and one line in ``METHODS``.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     summary: ClassVar[str]
     """What it does, in one line."""

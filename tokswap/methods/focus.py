@@ -12,12 +12,12 @@ from tokswap.methods.learned import (
     Dimension,
     Epochs,
     MinimumCount,
-    Texts,
     check_learning,
     learned_from,
 )
 from tokswap.methods.matched import with_pieces
 from tokswap.progress import bar
+from tokswap.settings import Names
 from tokswap.static_vectors import StaticVectors, Training, train
 from tokswap.training_text import MAX_BYTES, training_documents
 from tokswap.vocabulary.spelled import cut_into_words, spell_tokens
@@ -45,7 +45,7 @@ class Focus(Method):
     summary: ClassVar[str] = "an average of the anchors that a text uses alike, by fastText vectors"
     paper: ClassVar[str] = "FOCUS (Dobler and de Melo, EMNLP 2023, arXiv 2305.14481)"
 
-    text: Texts = Field(
+    text: Names = Field(
         default_factory=list,
         description="text files to learn from; without any, the documentation of Python's library",
     )

@@ -10,12 +10,8 @@ from typing import Annotated
 from pydantic import Field
 
 from tokswap.errors import MethodError
-from tokswap.settings import Names
 from tokswap.static_vectors import NO_GENSIM
 from tokswap.training_text import documentation_hash
-
-Texts = Names
-"""Paths of text files; a recipe may give one as it is."""
 
 Dimension = Annotated[int, Field(gt=0, description="numbers in a fastText vector")]
 Epochs = Annotated[int, Field(gt=0, description="passes over the text")]

@@ -9,9 +9,10 @@ from tokswap.errors import MethodError
 from tokswap.methods.anchors import Outliers, fit_base_rows
 from tokswap.methods.base import Method, Problem
 from tokswap.methods.cost import Cost, Sizes
-from tokswap.methods.learned import Texts, check_learning, learned_from
+from tokswap.methods.learned import check_learning, learned_from
 from tokswap.methods.matched import tell_left
 from tokswap.methods.pieces import Pieces
+from tokswap.settings import Names
 
 if TYPE_CHECKING:
     from tokswap.solvers.sparse import SparseRows
@@ -42,11 +43,11 @@ class TransTokenizer(Method):
     summary: ClassVar[str] = "the base's tokens that write the same text, by counts"
     paper: ClassVar[str] = "Trans-Tokenization (Remy et al., COLM 2024, arXiv 2408.04303)"
 
-    text: Texts = Field(
+    text: Names = Field(
         default_factory=list,
         description="text files to count in; without any, the documentation of Python's library",
     )
-    donor_text: Texts = Field(
+    donor_text: Names = Field(
         default_factory=list,
         description="the same text, line by line, in the language of the donor",
     )

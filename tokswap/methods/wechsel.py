@@ -22,13 +22,13 @@ from tokswap.methods.learned import (
     Dimension,
     Epochs,
     MinimumCount,
-    Texts,
     check_learning,
     learned_from,
 )
 from tokswap.methods.matched import with_pieces
 from tokswap.methods.token_vectors import BatchSize, Pooling, Prefix, encoder_source
 from tokswap.progress import bar
+from tokswap.settings import Names
 from tokswap.static_vectors import StaticVectors, Training, train
 from tokswap.training_text import MAX_BYTES, training_documents
 from tokswap.vector_files import read_vectors
@@ -96,11 +96,11 @@ class Wechsel(Method):
         description="pairs of words to align two languages by, the base's first; without it, "
         "equal words are pairs",
     )
-    text: Texts = Field(
+    text: Names = Field(
         default_factory=list,
         description="text files to learn from; without any, the documentation of Python's library",
     )
-    base_text: Texts = Field(
+    base_text: Names = Field(
         default_factory=list,
         description="text files in the base's language, where it is another one",
     )

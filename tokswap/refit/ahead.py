@@ -64,8 +64,7 @@ def look_ahead(pair: Pair, asked: RefitPart) -> Ahead:
         texts = given_texts(asked)
         names = [text.name for text in texts]
         cut = cut_for(pair, asked, texts, start_of(pair.donor.vocabulary))
-        counts = cut.seen(free_tokens(pair, cut, ", ".join(names)), pair.alignment.rows)
-        counts = counts[affordable(counts)]
+        _, counts = free_tokens(pair, cut, ", ".join(names))
         tokens, seen, times = cut.tokens, len(counts), int(counts.sum())
     written = written_for(asked, tokens)
     tokens += written
@@ -125,20 +124,25 @@ def cut_for(
     )
 
 
-def free_tokens(pair: Pair, cut: Cut, names: str) -> NDArray[np.int64]:
-    """Tell which missing tokens the text to fit holds, (A,) ids, ascending.
+def free_tokens(pair: Pair, cut: Cut, names: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Tell which missing tokens the text to fit holds.
+
+    Those that are seldom seen are not among them where all would take too long.
+
+    Returns:
+        (A,) ids, ascending, and how often each stands there.
 
     Raises:
         RefitError: If it holds hardly any.
     """
     missing = pair.alignment.missing
     counts = cut.seen(missing, pair.alignment.rows)
-    there: NDArray[np.int64] = missing[counts > 0]
     if int(counts.sum()) < FEW:
         raise RefitError(
-            f"{names} holds {len(there)} of the {len(missing):,} new tokens, "
+            f"{names} holds {int((counts > 0).sum())} of the {len(missing):,} new tokens, "
             f"{int(counts.sum())} times in {cut.tokens:,} tokens, and a refit needs {FEW} times at "
             "least; give more text, or text of the languages and domains that the new tokens are "
             "for"
         )
-    return there
+    free = affordable(counts)
+    return missing[free], counts[free]

@@ -7,7 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tokswap.checkpoint.source import Checkpoint
@@ -20,7 +22,6 @@ from tokswap.pair import Pair
 from tokswap.ranks import Ranks
 from tokswap.refit.ahead import OWN, cut_for, free_tokens, given_texts, written_for
 from tokswap.refit.asked import RefitPart
-from tokswap.refit.states import affordable
 from tokswap.refit.teacher import Lesson, lessons
 from tokswap.refit.windows import Cut
 
@@ -124,16 +125,12 @@ class Context:
 
     @cached_property
     def free(self) -> Tensor:
-        """(A,) ids, ascending, of the missing tokens that the text to fit holds.
-
-        Those that are seldom seen are not among them where all would take too long.
+        """(A,) ids, ascending, of the missing tokens that are fitted.
 
         Raises:
-            RefitError: If it holds hardly any.
+            RefitError: If the text holds hardly any.
         """
-        there = free_tokens(self.pair, self.cut, ", ".join(self.names))
-        counts = self.cut.seen(there, self.pair.alignment.rows)
-        return torch.from_numpy(there[affordable(counts)])
+        return torch.from_numpy(self._seen[0])
 
     @cached_property
     def place(self) -> Tensor:
@@ -150,7 +147,11 @@ class Context:
     @property
     def times(self) -> int:
         """How often the free tokens stand in the text to fit."""
-        return int(self.cut.seen(self.free.numpy(), self.pair.alignment.rows).sum())
+        return int(self._seen[1].sum())
+
+    @cached_property
+    def _seen(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        return free_tokens(self.pair, self.cut, ", ".join(self.names))
 
     @cached_property
     def names(self) -> list[str]:

@@ -69,9 +69,9 @@ def fit(context: Context, plan: Plan) -> tuple[Plan, dict[str, Any]]:
         )
         if layout.tied:
             candidates = [
-                part
+                candidate
                 for one in found
-                for part in parts(start, one.rows, SHARES, strength=one.strength)
+                for candidate in parts(start, one.rows, SHARES, strength=one.strength)
             ]
             best, about = best_part(context, plan, candidates)
             rows = start if best is None else best.rows

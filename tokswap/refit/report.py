@@ -4,12 +4,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-WORSE = {
-    False: "which is no better: the method's rows stay",
-    True: "which is dearer, and other domains would be too: the method's rows stay (--set "
-    "refit.written=0 refits to the text alone)",
-}
-"""By whether all held-out text together is cheaper: why nothing is kept."""
 THIN = 5.0
 """Occurrences of a new token, the mean, below which more text is worth it."""
 
@@ -42,11 +36,20 @@ def lines(about: Mapping[str, Any]) -> list[str]:
         found.append("head: held-out text is no better for refitted rows; they stay")
     if whole := about.get("whole"):
         own = f", the base's own {_step(whole['own'])}" if "own" in whole else ""
-        found.append(
-            f"together: held-out text {_step(whole)} bits a token{own}"
-            + ("" if whole["kept"] else f", {WORSE[whole['after'] < whole['before']]}")
-        )
+        found.append(f"together: held-out text {_step(whole)} bits a token{own}{_why(whole)}")
     return found
+
+
+def _why(whole: Mapping[str, Any]) -> str:
+    """Say why nothing is kept, where that is so."""
+    if whole["kept"]:
+        return ""
+    if whole["after"] < whole["before"]:
+        return (
+            ", which is dearer, and other domains would be too: the method's rows stay (--set "
+            "refit.written=0 refits to the text alone)"
+        )
+    return ", which is no better: the method's rows stay"
 
 
 def _step(said: Mapping[str, float]) -> str:
