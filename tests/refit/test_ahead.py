@@ -30,12 +30,14 @@ def test_what_is_told_is_what_is_then_read(untied: Bench, text: Path, tmp_path: 
 def test_what_the_base_writes_is_counted(untied: Bench, text: Path) -> None:
     both = look_ahead(untied.pair, RefitPart(text=[str(text)], window=64, tokens=4_000))
     assert both.text == ("prose.txt", OWN)
-    assert 4_000 * 4 // 3 <= both.tokens < 4_200 * 4 // 3
+    assert 8_000 <= both.tokens < 8_400
     alone = look_ahead(untied.pair, RefitPart(written=3_000, output=False))
     assert (alone.text, alone.tokens, alone.seen, alone.bytes) == ((OWN,), 3_000, None, 0)
     streamed = look_ahead(untied.pair, RefitPart(datasets=["some/set"], tokens=900))
-    assert (streamed.text, streamed.tokens) == (("some/set", OWN), 1_200)
+    assert (streamed.text, streamed.tokens) == (("some/set", OWN), 1_800)
     assert streamed.times is None
+    said = {900: 900, 15_000: 15_000, 30_000: 15_000, 45_000: 15_000, 150_000: 50_000}
+    assert {size: written_for(RefitPart(text=["a"]), size) for size in said} == said
     assert written_for(RefitPart(text=["a"], written=0), 900) == 0
 
 

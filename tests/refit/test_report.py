@@ -21,8 +21,8 @@ def test_what_was_read_and_gained_is_told() -> None:
     assert lines(ABOUT | {"blend": blend, "match": match, "output": output}) == [
         "refit to 12,345 tokens of a.txt, b.txt, 1,600 of them held out: 300 of 2,000 new tokens "
         "stand there 1,800 times, the others keep the method's rows",
-        "embedding, the last piece's share by kind: word 0.25, number 0 (distance of states from "
-        "the pieces' 0.5000 → 0.2500)",
+        "embedding, the last piece's share by kind: word 0.25, number 0 (shared tokens behind "
+        "them cost 0.7213 → 0.3607 bits)",
         "embedding, matched in 1,200 steps: distance of held-out states 0.2500 → 0.1250",
         "head: pull 30; held-out tokens cost 0.1000 bits less each",
     ]

@@ -45,9 +45,9 @@ def test_a_stopped_run_is_gone_on_with(
     def stopping(*_given: Any, **_said: Any) -> Any:
         raise KeyboardInterrupt
 
-    def counted(reader: Reader, number: int, windows: Any) -> Any:
+    def counted(reader: Reader, number: int, *block: Any) -> Any:
         numbers.append(number)
-        return read(reader, number, windows)
+        return read(reader, number, *block)
 
     with monkeypatch.context() as patched:
         patched.setattr(heads, "fit_rows", stopping)

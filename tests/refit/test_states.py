@@ -19,6 +19,7 @@ from tokswap.refit.head import HeadForm
 from tokswap.refit.rows import rows_of
 from tokswap.refit.states import OTHERS, Reader, affordable, kept_part, read_all
 from tokswap.refit.store import StateStore
+from tokswap.refit.windows import Block
 from tokswap.solvers.softmax_rows import Head, Positions, losses
 
 PLAIN = HeadForm(1.0, None, None)
@@ -109,8 +110,9 @@ def test_a_part_keeps_every_free_target_and_stands_for_all(
     # Four standard errors of what is drawn.
     error = 4 * (others * 0.25 * 0.75) ** 0.5 / len(sums) ** 0.5
     assert abs(np.mean(sums) - len(whole.states)) < 4 * error
-    again = reader(0.25, 5).read(3, windows)
+    again = reader(0.25, 5).read(3, windows, weight=3.0)
     assert torch.equal(again["states"].float(), found.states)
+    assert torch.equal(again["weights"], 3 * found.weights)
 
 
 def test_the_part_is_as_large_as_the_work_allows() -> None:
@@ -140,14 +142,15 @@ def test_where_all_rows_are_too_many_the_frequent_ones_are_fitted() -> None:
 def test_only_what_is_not_there_yet_is_read(
     context: Context, reader: partial[Reader], tmp_path: Path
 ) -> None:
-    blocks = [context.cut.fit[at : at + 2] for at in range(0, 6, 2)]
+    blocks = [Block(context.cut.fit[at : at + 2], 1.0 + at) for at in range(0, 6, 2)]
     store = StateStore(tmp_path, "k" * 16, 3, memory=0)
-    kept = reader().read(1, blocks[1])
+    kept = reader().read(1, *blocks[1])
     kept["rest"] += 7
     store.put(1, kept)
     read_all(reader(), blocks, store, Ranks(), "read")
     assert store.left() == []
     assert torch.equal(store.get(1)["rest"], kept["rest"])
     for number in (0, 2):
-        wanted = reader().read(number, blocks[number])
+        wanted = reader().read(number, *blocks[number])
+        assert wanted["weights"].unique().tolist() == [1.0 + 2 * number]
         assert all(torch.equal(store.get(number)[name], wanted[name]) for name in wanted)

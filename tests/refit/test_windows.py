@@ -9,7 +9,7 @@ import pytest
 from tests.refit.made import Bench, prose, text_of
 from tokswap.errors import RefitError
 from tokswap.evaluation.texts import Text
-from tokswap.evaluation.windows import cut_windows
+from tokswap.evaluation.windows import Window, cut_windows
 from tokswap.refit.windows import RUN, Cut, cut_texts
 
 Make = Callable[..., Cut]
@@ -73,6 +73,22 @@ def test_tokens_are_counted_where_they_are_fitted(cut: Make, untied: Bench) -> N
     assert counts.dtype == np.int64
     assert counts.tolist() == [targets[number] for number in missing.tolist()]
     assert counts.sum() > 100
+
+
+@pytest.mark.parametrize(("own", "weight"), [(0, None), (1, 3.0), (2, 2.0), (8, 1.0)])
+def test_what_the_base_wrote_counts_for_as_much_as_the_text(own: int, weight: float | None) -> None:
+    def some(count: int, of: int) -> tuple[Window, ...]:
+        return tuple(Window([of] * 10, [of] * 10) for _ in range(count))
+
+    text = Cut(some(4, 1), some(3, 1), 70, 70, False)
+    both = text.with_own(Cut(some(own, 2), some(1, 2), 10 * own + 10, 90, False)) if own else text
+    for blocks, windows in zip(both.blocks(3), (both.fit, both.held_out), strict=True):
+        assert tuple(window for block in blocks for window in block.windows) == windows
+        assert all(0 < len(block.windows) <= 3 for block in blocks)
+        for block in blocks:
+            of = {window.inputs[0] for window in block.windows}
+            assert (of, block.weight) in (({1}, 1.0), ({2}, weight))
+    assert both.tokens == sum(len(window.targets) for window in both.fit + both.held_out)
 
 
 def test_too_little_text_is_told_with_figures(cut: Make) -> None:

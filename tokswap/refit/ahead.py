@@ -20,8 +20,9 @@ from tokswap.refit.windows import ENOUGH, Cut, cut_texts
 WINDOW = 256
 """Tokens of a window at most: longer contexts cost more than they tell about a row."""
 OWN = "the base's own text"
-WRITTEN_PART = 3
-"""For so many tokens of a text the base writes one of its own, without another word."""
+WRITTEN_PART, WRITTEN_LEAST = 3, 15_000
+"""Without another word the base writes as much as the text is long, up to so many tokens, and of a
+long one this part of it."""
 FEW = 20
 """Occurrences of new tokens without which there is nothing to fit to."""
 
@@ -77,7 +78,9 @@ def look_ahead(pair: Pair, asked: RefitPart) -> Ahead:
 
 def written_for(asked: RefitPart, tokens: int) -> int:
     """Tell how many tokens the base writes itself beside so many of the user's."""
-    return tokens // WRITTEN_PART if asked.written is None else asked.written
+    if asked.written is not None:
+        return asked.written
+    return max(tokens // WRITTEN_PART, min(tokens, WRITTEN_LEAST))
 
 
 def given_texts(asked: RefitPart) -> list[Text]:

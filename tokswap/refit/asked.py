@@ -26,7 +26,8 @@ class RefitPart(Part):
         default=None,
         ge=0,
         description="tokens of text that the base writes itself, which keep rows fit for what a "
-        "text does not hold; without it, a third of the text. It will do without any text",
+        "text does not hold; without it, a third of the text, of a short one as much. It will do "
+        "without any text",
     )
     tokens: int = Field(
         default=TOKENS, ge=256, description="the donor's tokens that are read, at most"

@@ -2,24 +2,27 @@
 
     new  =  (1 - share) · method's row  +  share · row of the last piece
 
-The base's own states, where it has read the pieces, tell: each share is tried on some windows, and
-each kind of token takes the one that leads closest to them.
+Each share is tried on some windows, and each kind of token takes the least that leads as well as
+the best to the shared tokens that stand behind. How close the states come to those of the pieces
+would be no good judge: a method's row may know what follows a token, and its pieces not.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from tokswap.evaluation.losses import Losses
+from tokswap.evaluation.score import running
+from tokswap.evaluation.windows import Window
 from tokswap.progress import bar
-from tokswap.refit.teacher import Lesson, body_states, lesson_mask, padded, taught
+from tokswap.refit.states import alike
 from tokswap.vocabulary.kinds import text_kind
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 WINDOWS = 64
 """Windows that are tried."""
-BATCH = 8
 ENOUGH = 200
 """Places behind tokens of a kind without which it goes by all kinds together."""
 
@@ -29,9 +32,10 @@ class Blend:
     """The share of the last piece by kind of token.
 
     Attributes:
-        shares: By kind.
-        before: Squared distance of the states over their variance, with the method's rows.
-        after: The same with the best shares, of the same windows.
+        shares: By kind; "" is for those that were not seen.
+        before: Nats of a shared token behind a free one, among the rows that stay, by the method's
+            rows.
+        after: The same with the shares, of the same windows.
     """
 
     shares: Mapping[str, float]
@@ -41,73 +45,93 @@ class Blend:
 
 @torch.no_grad()
 def find_blend(
-    lessons: Sequence[Lesson],
-    base: nn.Module,
+    windows: Sequence[Window],
     model_of: Callable[[float], nn.Module],
     kind_of: Callable[[int], str | None],
+    stays: Tensor,
     name: str,
-    device: torch.device,
 ) -> Blend | None:
     """Try the shares.
 
     Args:
-        lessons: Windows; some of them are read.
-        base: The base.
+        windows: Windows of the donor's tokens; some of them are read.
         model_of: Gives the new model with a share of the last piece in every free row.
         kind_of: Names the kind of a token with a free row; None for another token.
-        name: What messages call the base.
-        device: Where the models are.
+        stays: (T,) bool, on the model's device, whether a token's row is the base's.
+        name: What messages call the model.
 
     Returns:
-        The best shares, or None where there are no windows.
+        The best shares, or None where no shared token stands behind a free one.
+
+    Raises:
+        EvaluationError: If the model cannot be run.
     """
-    step = max(1, len(lessons) // WINDOWS)
-    tried = list(lessons[::step])[:WINDOWS]
+    of_use = [window for window in windows if any(map(kind_of, window.inputs))]
+    tried = of_use[:: max(1, len(of_use) // WINDOWS)][:WINDOWS]
     if not tried:
         return None
-    batches = [tried[at : at + BATCH] for at in range(0, len(tried), BATCH)]
-    wanted = [taught(base, batch, name, device) for batch in batches]
-    kinds = [_kinds_behind(batch, kind_of) for batch in batches]
-    names = sorted({kind for found in kinds for kind in found})
-    apart = torch.zeros(len(SHARES), len(names), dtype=torch.float64)
-    count = torch.zeros(len(names), dtype=torch.float64)
-    with bar("blend input rows", len(SHARES) * len(batches)) as advance:
-        for number, share in enumerate(SHARES):
+    found: list[Tensor] = []
+    kinds: list[str | None] = []
+    with bar("blend input rows", len(SHARES) * len(tried)) as advance:
+        for share in SHARES:
             model = model_of(share)
-            for batch, states, behind in zip(batches, wanted, kinds, strict=True):
-                read = padded([one.read for one in batch]).to(device)
-                found = body_states(model, read, name)[lesson_mask(batch).to(device)].float()
-                lost = (found - states).square().sum(1).double().cpu()
-                at = torch.tensor([names.index(kind) for kind in behind])
-                apart[number].index_add_(0, at, lost)
-                if not number:
-                    count.index_add_(0, at, torch.ones_like(lost))
-                advance(1)
-    return _best(names, apart, count, torch.cat(wanted))
+            losses = Losses(model, name)
+            batches = alike(tried, losses)
+            kinds = kinds or [k for b in batches for w in b for k in _kinds_behind(w, kind_of)]
+            parts = []
+            for batch in batches:
+                with running(name, len(batch), len(batch[0].inputs)):
+                    parts.append(_nats(model, losses, batch, stays))
+                advance(len(batch))
+            found.append(torch.cat(parts))
+    return _best(torch.stack(found), kinds)
 
 
-def _best(names: list[str], apart: Tensor, count: Tensor, wanted: Tensor) -> Blend:
-    overall = int(apart.sum(1).argmin())
-    picks = [
-        int(apart[:, kind].argmin()) if count[kind] >= ENOUGH else overall
-        for kind in range(len(names))
-    ]
-    whole = float((wanted - wanted.mean(0)).double().square().sum())
-    after = sum(float(apart[pick, kind]) for kind, pick in enumerate(picks))
-    shares = {name: SHARES[pick] for name, pick in zip(names, picks, strict=True)}
-    shares[""] = SHARES[overall]  # of kinds that do not occur
-    return Blend(shares, float(apart[0].sum()) / whole, after / whole)
+def _nats(model: nn.Module, losses: Losses, batch: Sequence[Window], stays: Tensor) -> Tensor:
+    """Give the nats of each target among the rows that stay, NaN of one that does not."""
+    inputs = torch.tensor([window.inputs for window in batch], device=stays.device)
+    targets = torch.tensor([window.targets for window in batch], device=stays.device)
+    asked = targets.shape[1]
+    logits: Tensor = model(input_ids=inputs, **losses.options(asked)).logits
+    logits = logits[:, -asked:].flatten(0, 1).float()
+    own = logits.gather(1, targets.flatten()[:, None])[:, 0]
+    nats = logits.masked_fill_(~stays, -torch.inf).logsumexp(1) - own
+    return nats.masked_fill_(~stays[targets.flatten()], torch.nan).double().cpu()
 
 
-def _kinds_behind(batch: Sequence[Lesson], kind_of: Callable[[int], str | None]) -> list[str]:
-    """Name, for each place of the lessons, the kind of the last new token up to it."""
-    found = []
-    for one in batch:
-        last = ""
-        for token in one.read[one.first :]:
-            last = kind_of(token) or last
-            found.append(last)
-    return found
+def _kinds_behind(window: Window, kind_of: Callable[[int], str | None]) -> Iterator[str | None]:
+    """Name, for each target of a window, the kind of the last free token before it."""
+    last = None
+    for number, token in enumerate(window.inputs, len(window.targets) - len(window.inputs)):
+        last = kind_of(token) or last
+        if number >= 0:
+            yield last
+
+
+def _best(nats: Tensor, kinds: Sequence[str | None]) -> Blend | None:
+    """Choose from the nats of each share at each place, (S, n)."""
+    names = sorted({kind for kind in kinds if kind})
+    number = torch.tensor([names.index(kind) if kind else -1 for kind in kinds])
+    number[~nats.isfinite().all(0)] = -1
+    behind = nats[:, number >= 0]
+    if not behind.shape[1]:
+        return None
+    overall = _least(behind)
+    shares, after = {"": SHARES[overall]}, 0.0
+    for at, kind in enumerate(names):
+        own = nats[:, number == at]
+        pick = _least(own) if own.shape[1] >= ENOUGH else overall
+        shares[kind] = SHARES[pick]
+        after += float(own[pick].sum())
+    return Blend(shares, float(behind[0].mean()), after / behind.shape[1])
+
+
+def _least(nats: Tensor) -> int:
+    """Tell the least share that is as good as the best, within a standard error."""
+    best = int(nats.mean(1).argmin())
+    apart = nats - nats[best]
+    error = apart.std(1, correction=0) / nats.shape[1] ** 0.5
+    return int((apart.mean(1) <= error).nonzero()[0])
 
 
 def kind_name(spelling: bytes | None) -> str:

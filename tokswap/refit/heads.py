@@ -9,7 +9,6 @@ from torch import Tensor
 
 from tokswap.blocks import digest
 from tokswap.checkpoint.tables import load_table
-from tokswap.evaluation.windows import Window
 from tokswap.methods import Role
 from tokswap.plan import Plan
 from tokswap.progress import note
@@ -21,6 +20,7 @@ from tokswap.refit.rows import bias_of, of_first, rows_of, with_rows
 from tokswap.refit.states import WINDOWS, Reader, kept_part, read_all
 from tokswap.refit.store import StateStore
 from tokswap.refit.tied import best_part, parts
+from tokswap.refit.windows import Block
 from tokswap.solvers.softmax_rows import Head
 
 SHARES = (1.0, 0.5)
@@ -43,8 +43,9 @@ def fit(context: Context, plan: Plan) -> tuple[Plan, dict[str, Any]]:
     some = torch.tensor([cut.fit[0].inputs[:16]], device=context.device)
     form = find_form(model, some, context.name)
     part = kept_part(cut.tokens, context.times, len(context.free))
-    blocks = [*_blocks(cut.fit), *_blocks(cut.held_out)]
-    key = _key(context, plan, part)
+    to_fit, held_out = cut.blocks(WINDOWS)
+    blocks = [*to_fit, *held_out]
+    key = _key(context, plan, blocks, part)
     store = StateStore(context.work.folder, key, len(blocks), memory=context.work.memory // 4)
     table = load_table(context.pair.base, layout.output).float()
     if context.ranks.first:
@@ -55,8 +56,7 @@ def fit(context: Context, plan: Plan) -> tuple[Plan, dict[str, Any]]:
     start = rows_of(plan.roles[role], context.free, table).to(context.device)
     rows, about = start, dict[str, Any]()
     if context.ranks.first:
-        inside = len(_blocks(cut.fit))
-        numbers = range(inside), range(inside, len(blocks))
+        numbers = range(len(to_fit)), range(len(to_fit), len(blocks))
         found = fit_rows(
             store,
             numbers,
@@ -104,16 +104,13 @@ def _head(context: Context, form: HeadForm) -> Head:
     return Head(None if bias is None else bias.float(), form.cap)
 
 
-def _blocks(windows: Sequence[Window]) -> list[Sequence[Window]]:
-    return [windows[at : at + WINDOWS] for at in range(0, len(windows), WINDOWS)]
-
-
-def _key(context: Context, plan: Plan, part: float) -> str:
+def _key(context: Context, plan: Plan, blocks: Sequence[Block], part: float) -> str:
     """Digest everything that decides the states: the base, all rows, the windows and the device."""
-    cut = context.cut
     said: dict[str, Any] = {
         "base": base_identity(context.pair.base),
-        "windows": [[w.inputs, w.targets] for w in (*cut.fit, *cut.held_out)],
+        "windows": [
+            [[w.inputs, w.targets] for w in block.windows] + [block.weight] for block in blocks
+        ],
         "device": torch.device(context.device).type,
         "part": part,
         "seed": context.seed,

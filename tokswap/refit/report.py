@@ -19,8 +19,8 @@ def lines(about: Mapping[str, Any]) -> list[str]:
     if blend := about.get("blend"):
         shares = ", ".join(f"{kind} {share:g}" for kind, share in blend["shares"].items())
         found.append(
-            f"embedding, the last piece's share by kind: {shares} (distance of states from the "
-            f"pieces' {blend['before']:.4f} → {blend['after']:.4f})"
+            f"embedding, the last piece's share by kind: {shares} (shared tokens behind them cost "
+            f"{_step(blend)} bits)"
         )
     if match := about.get("match"):
         found.append(

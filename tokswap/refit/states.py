@@ -16,6 +16,7 @@ from tokswap.progress import bar
 from tokswap.ranks import Ranks
 from tokswap.refit.head import HeadForm, caught, head_of
 from tokswap.refit.store import Packed, StateStore, packed
+from tokswap.refit.windows import Block
 
 WINDOWS = 16
 """Windows of a block, which are read and kept together."""
@@ -48,8 +49,8 @@ class Reader:
     part: float = 1.0
     seed: int = 0
 
-    def read(self, number: int, windows: Sequence[Window]) -> Packed:
-        """Read a block of windows.
+    def read(self, number: int, windows: Sequence[Window], weight: float = 1.0) -> Packed:
+        """Read a block of windows, each position of which counts for as many as its weight says.
 
         Raises:
             RefitError: If states or logits are not finite.
@@ -57,7 +58,7 @@ class Reader:
         """
         losses = Losses(self.model, self.name)
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
-        for batch in _alike(windows, losses):
+        for batch in alike(windows, losses):
             with running(self.name, len(batch), len(batch[0].inputs)):
                 parts.append(self._run(losses, batch))
         states, rest, target = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
@@ -68,13 +69,13 @@ class Reader:
                 f"{bad:,} of {len(states):,} tokens in {losses.dtype}; check its weights, or "
                 "refit in float32 on the CPU (--device cpu)"
             )
-        weights = torch.ones(len(states))
+        weights = torch.full((len(states),), weight)
         if self.part < 1:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
             drawn = torch.rand(len(states), generator=generator) < self.part
             free = target.cpu() >= 0
             kept = (drawn | free).nonzero()[:, 0]
-            weights = torch.where(free, 1.0, 1 / self.part)[kept]
+            weights = torch.where(free, weight, weight / self.part)[kept]
             kept = kept.to(states.device)
             states, rest, target = states[kept], rest[kept], target[kept]
         return packed(states, rest, target, weights)
@@ -93,7 +94,7 @@ class Reader:
         return states, rest, self.place[targets.flatten()]
 
 
-def _alike(windows: Sequence[Window], losses: Losses) -> list[list[Window]]:
+def alike(windows: Sequence[Window], losses: Losses) -> list[list[Window]]:
     """Put windows of one shape together, as many as may go through the model at once."""
     shapes: dict[tuple[int, int], list[Window]] = {}
     for window in windows:
@@ -139,7 +140,7 @@ def affordable(counts: NDArray[np.int64], work: int = WORK) -> NDArray[np.bool_]
 
 def read_all(
     reader: Reader,
-    blocks: Sequence[Sequence[Window]],
+    blocks: Sequence[Block],
     store: StateStore,
     ranks: Ranks,
     label: str,
@@ -162,13 +163,13 @@ def read_all(
     # What the first rank holds of an earlier run is what counts.
     said = ranks.share(b" ".join(b"%d" % number for number in store.left()))[0]
     left = [int(number) for number in said.split()]
-    size = sum(len(window.targets) for block in blocks for window in block)
-    ahead = sum(len(w.targets) for number in left for w in blocks[number])
+    size = sum(len(window.targets) for block in blocks for window in block.windows)
+    ahead = sum(len(w.targets) for number in left for w in blocks[number].windows)
     with bar(label, size, done=size - ahead) as advance:
         for at in range(0, len(left), ranks.world):
             turn = left[at : at + ranks.world]
             mine = turn[ranks.rank] if ranks.rank < len(turn) else None
-            block = None if mine is None else reader.read(mine, blocks[mine])
+            block = None if mine is None else reader.read(mine, *blocks[mine])
             if ranks.world == 1 and block is not None:
                 store.put(turn[0], block)
             else:
@@ -176,4 +177,4 @@ def read_all(
                 for number, data in zip(turn, heard, strict=False):
                     if ranks.first:
                         store.put(number, load(data))
-            advance(sum(len(window.targets) for n in turn for window in blocks[n]))
+            advance(sum(len(window.targets) for n in turn for window in blocks[n].windows))

@@ -31,13 +31,14 @@ def blend(context: Context, plan: Plan) -> tuple[Plan, dict[str, Any]]:
     def kind_of(token: int) -> str | None:
         return kind_name(vocabulary.spelling[token]) if token in free else None
 
+    stays = torch.ones(alignment.rows, dtype=torch.bool)
+    stays[torch.from_numpy(alignment.missing)] = False
     found = find_blend(
-        context.lessons[0],
-        context.swapped.base,
+        context.cut.fit,
         lambda share: context.swapped.model(blended(plan, alignment, dict.fromkeys(free, share))),
         kind_of,
+        stays.to(context.device),
         context.name,
-        torch.device(context.device),
     )
     if found is None:
         return plan, {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,22 @@ from tokswap.evaluation.windows import Window, cut_windows
 RUN, HELD_OUT_ONE_IN = 4, 8
 """Of runs of so many windows, one in so many is held out: whole stretches, for what stands beside
 a fitted token tells of it."""
+HEAVIEST = 3.0
+"""Positions of the text that one of what the base wrote counts for, at most."""
 ENOUGH = 2_000
 """Tokens without which nothing can be fitted and decided."""
+
+
+class Block(NamedTuple):
+    """Windows that are read and kept together.
+
+    Attributes:
+        windows: The windows.
+        weight: Positions of the user's text that each of theirs counts for.
+    """
+
+    windows: Sequence[Window]
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +44,8 @@ class Cut:
         tokens: Targets in all of them.
         bytes: UTF-8 bytes that were read.
         more: Whether the text goes on behind them.
-        own: How many of those that are held out, the last ones, are of what the base wrote.
+        own_fit: How many of those to fit, the last ones, are of what the base wrote.
+        own: The same of those that are held out.
     """
 
     fit: tuple[Window, ...]
@@ -37,6 +53,7 @@ class Cut:
     tokens: int
     bytes: int
     more: bool
+    own_fit: int = 0
     own: int = 0
 
     def with_own(self, other: "Cut") -> "Cut":
@@ -47,7 +64,22 @@ class Cut:
             self.tokens + other.tokens,
             self.bytes + other.bytes,
             self.more,
+            len(other.fit),
             len(other.held_out),
+        )
+
+    def blocks(self, size: int) -> tuple[list[Block], list[Block]]:
+        """Give the windows to fit and those that are held out, so many at a time.
+
+        What the base wrote stands for all that is not in the text, so it counts for as much as the
+        text does, unless that takes more than :data:`HEAVIEST`.
+        """
+        fit, held = len(self.fit) - self.own_fit, len(self.held_out) - self.own
+        given, own = _targets(self.fit[:fit]), _targets(self.fit[fit:])
+        weight = min(HEAVIEST, max(1.0, given / own)) if given and own else 1.0
+        return (
+            _blocks(self.fit[:fit], size, 1.0) + _blocks(self.fit[fit:], size, weight),
+            _blocks(self.held_out[:held], size, 1.0) + _blocks(self.held_out[held:], size, weight),
         )
 
     def seen(self, missing: NDArray[np.int64], rows: int) -> NDArray[np.int64]:
@@ -121,6 +153,14 @@ def _split(found: list[Window], tokens: int, size: int, more: bool, names: str, 
         size,
         more,
     )
+
+
+def _targets(windows: Sequence[Window]) -> int:
+    return sum(len(window.targets) for window in windows)
+
+
+def _blocks(windows: Sequence[Window], size: int, weight: float) -> list[Block]:
+    return [Block(windows[at : at + size], weight) for at in range(0, len(windows), size)]
 
 
 class _Read:
