@@ -28,11 +28,14 @@ from tokswap.evaluation.swapped import SwappedModel
 from tokswap.evaluation.texts import Text, file_text
 from tokswap.evaluation.tokens import start_of
 from tokswap.evaluation.windows import cut_windows
+from tokswap.memory import default_budget
 from tokswap.pair import Pair, open_pair
 from tokswap.pipeline import plan_for
 from tokswap.plan import Plan
+from tokswap.ranks import Ranks
 from tokswap.recipe import make_recipe
 from tokswap.refit.asked import RefitPart
+from tokswap.refit.context import Work, Written
 from tokswap.refit.refit import refit
 from tokswap.vocabulary.align import Kind
 
@@ -109,6 +112,7 @@ def measure_pair(
     names = {"base_model": base, "donor": donor, "chat_template": "none"}
     pair = open_pair(make_recipe({**names, "method": "omp-pieces"}))
     swapped = SwappedModel.load(pair)
+    written: Written = {}
     said: dict[str, object] = {"base": base, "donor": donor}
     shown = {"window": min(SHOWN["window"], 256), "stride": SHOWN["stride"]}
     print(f"\n{base} → {donor}: {len(pair.alignment.missing):,} missing rows")
@@ -155,7 +159,11 @@ def measure_pair(
                 if label == "match" and method not in asked.match:
                     continue
                 begun = time.monotonic()
-                made = refit(pair, plan, RefitPart(**common, **more), swapped=swapped)
+                with tempfile.TemporaryDirectory(dir=folder) as name:
+                    memory = default_budget("cpu")
+                    work = Work(Path(name), "cpu", Ranks(), memory, seed, written)
+                    asked_for = RefitPart(**common, **more)
+                    made = refit(pair, plan, asked_for, work=work, swapped=swapped)
                 taken, whole = time.monotonic() - begun, made.about.get("whole")
                 tell(f"{method} + {label}", seed, made.plan, taken, whole=whole)
     return said | {"rows": rows}

@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tokswap.application import apply
+from tokswap.carry_out import Transplant
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.errors import CheckpointError, NameUnknownError, OutputError, RecipeError
 from tokswap.names import BUNDLED_FOLDER
-from tokswap.pipeline import Transplant, transplant
+from tokswap.pipeline import transplant
 from tokswap.plan import PLAN_FILE, Plan
 from tokswap.vocabulary.align import Kind
 

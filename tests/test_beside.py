@@ -13,10 +13,11 @@ from families import build
 from transformers import AutoTokenizer, GenerationConfig
 
 from tokswap.beside import look_beside
+from tokswap.carry_out import Transplant
 from tokswap.errors import CheckpointError, RecipeError
 from tokswap.names import BUNDLED_FOLDER
 from tokswap.pair import open_pair
-from tokswap.pipeline import Transplant, transplant
+from tokswap.pipeline import transplant
 from tokswap.recipe import make_recipe
 
 TURNS = "{% for m in messages %}{{ m.content }}MARK{% endfor %}"

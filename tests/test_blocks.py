@@ -12,9 +12,10 @@ from torch import Tensor
 
 from tokswap import blocks, kept_blocks, progress
 from tokswap.blocks import Blocks, digest, pack, unpack
+from tokswap.carry_out import Transplant
 from tokswap.errors import MethodError, OutputError
 from tokswap.kept_blocks import KeptBlocks
-from tokswap.pipeline import Transplant, transplant
+from tokswap.pipeline import transplant
 
 COUNT = 35
 

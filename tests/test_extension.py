@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PhiConfig, PhiForCausalLM
 
 from tokswap.application import apply
+from tokswap.carry_out import Transplant
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.errors import CheckpointError, EvaluationError, MethodError, OutputError, RecipeError
 from tokswap.extension import extend
 from tokswap.names import BUNDLED_FOLDER
-from tokswap.pipeline import Transplant
 from tokswap.vocabulary.align import Kind
 
 WORDS = [" hypernetwork", " zymurgy", " hypernetworks"]

@@ -16,12 +16,13 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tokswap.application import apply
+from tokswap.carry_out import Transplant
 from tokswap.checkpoint.difference import Difference
 from tokswap.errors import CheckpointError, NameUnknownError, OutputError, RecipeError, TokswapError
 from tokswap.finetunes import FineTune
 from tokswap.inspection import inspect
 from tokswap.names import BUNDLED_FOLDER
-from tokswap.pipeline import Transplant, transplant
+from tokswap.pipeline import transplant
 from tokswap.plan import PLAN_FILE, Plan
 from tokswap.preview import preview
 from tokswap.recipe import make_recipe

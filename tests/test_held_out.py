@@ -9,11 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tokswap.carry_out import Transplant
 from tokswap.errors import MethodError, RecipeError
 from tokswap.held_out import HeldOut, hold_out, hold_out_each
 from tokswap.methods import DEFAULT
 from tokswap.names import BUNDLED_FOLDER
-from tokswap.pipeline import Transplant, transplant
+from tokswap.pipeline import transplant
 from tokswap.plan import PLAN_FILE
 from tokswap.recipe import make_recipe
 from tokswap.report.card import CARD

@@ -10,10 +10,11 @@ import torch
 from families import build
 from safetensors.torch import load_file, save_file
 
+from tokswap.carry_out import Transplant
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.errors import CheckpointError
 from tokswap.names import BUNDLED_FOLDER
-from tokswap.pipeline import Transplant, transplant
+from tokswap.pipeline import transplant
 from tokswap.vocabulary.align import Kind
 
 LLAMA, MISTRAL = BUNDLED_FOLDER / "tiny-llama", BUNDLED_FOLDER / "tiny-mistral"

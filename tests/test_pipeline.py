@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PhiConfig, PhiForCausalLM
 
+from tokswap.carry_out import Transplant
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.cli.transplant import print_transplant
 from tokswap.errors import (
@@ -27,7 +28,7 @@ from tokswap.errors import (
 )
 from tokswap.names import BUNDLED_FOLDER
 from tokswap.pair import open_pair
-from tokswap.pipeline import Transplant, default_out, transplant
+from tokswap.pipeline import default_out, transplant
 from tokswap.plan import Plan
 from tokswap.recipe import make_recipe
 from tokswap.verify import verify

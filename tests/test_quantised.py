@@ -12,11 +12,12 @@ from checkpoint.quantised.models import EMBED, HEAD, SCHEMES, SKIPPED
 from safetensors.torch import load_file, save_file
 from transformers.quantizers.auto import AutoQuantizationConfig
 
+from tokswap.carry_out import Transplant
 from tokswap.checkpoint.source import INDEX, Checkpoint
 from tokswap.errors import CheckpointError, EvaluationError, VerificationError
 from tokswap.evaluation.load import loading_obstacle
 from tokswap.pair import open_pair
-from tokswap.pipeline import Transplant, transplant
+from tokswap.pipeline import transplant
 from tokswap.verify import verify
 from tokswap.vocabulary.align import Kind
 

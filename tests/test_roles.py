@@ -10,12 +10,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tokswap.application import apply
+from tokswap.carry_out import Transplant
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.errors import RecipeError
 from tokswap.inspection import inspect
 from tokswap.names import BUNDLED_FOLDER
 from tokswap.pair import open_pair
-from tokswap.pipeline import Transplant, transplant
+from tokswap.pipeline import transplant
 from tokswap.recipe import make_recipe
 from tokswap.report.record import special_tokens
 from tokswap.report.warnings import warnings_for

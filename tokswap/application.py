@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from tokswap.carry_out import Transplant, Work, carry_out
 from tokswap.checkpoint.files import open_files
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.errors import CheckpointError, NameUnknownError, OutputError, RecipeError
@@ -15,7 +16,7 @@ from tokswap.fitting import as_planned, check_base, check_donor, fit, identities
 from tokswap.methods import Role
 from tokswap.names import Location, resolve
 from tokswap.pair import Pair, pair_of, with_kept_bos
-from tokswap.pipeline import OF_A_RUN, Transplant, Work, carry_out
+from tokswap.pipeline import OF_A_RUN
 from tokswap.plan import Plan, plan_file
 from tokswap.recipe import Recipe, make_recipe
 from tokswap.solvers.sparse import SparseRows

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tokswap.carry_out import Transplant, Work, carry_out
 from tokswap.checkpoint.edited import EditedFiles
 from tokswap.checkpoint.files import repeats_vocabulary, tokenizer_files
 from tokswap.checkpoint.ids import is_id
@@ -17,7 +18,7 @@ from tokswap.methods import needing_donor
 from tokswap.names import resolve
 from tokswap.pair import Pair, pair_of
 from tokswap.peak_memory import checked
-from tokswap.pipeline import Transplant, Work, carry_out, plan_for
+from tokswap.pipeline import plan_for
 from tokswap.recipe import Recipe, make_recipe
 from tokswap.recipe_parts import TokenizerPart
 from tokswap.vocabulary.extend import Extension, extend_vocabulary

@@ -18,6 +18,7 @@ import numpy as np
 from tokswap import ranks
 from tokswap.application import fitted, provenance
 from tokswap.blocks import Blocks
+from tokswap.carry_out import Transplant, Work, carry_out
 from tokswap.chat_marks import own_chat_fault
 from tokswap.checkpoint.body import Body, check_addable, check_bodies
 from tokswap.checkpoint.chat_template import read_templates
@@ -31,7 +32,7 @@ from tokswap.estimate import Estimate, Fetch, estimate, single_tensors, whole_fi
 from tokswap.fitting import base_fault
 from tokswap.new_tensors import hashed, replacements
 from tokswap.pair import Pair, pair_of
-from tokswap.pipeline import Transplant, Work, carry_out, default_out
+from tokswap.pipeline import default_out
 from tokswap.plan import Plan
 from tokswap.recipe import Recipe
 from tokswap.report.like import body_line, far_lines, like_record, plan_line, rows_line

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from evaluation.test_swapped import LLAMA, MISTRAL, recipe_of
+from tokswap.carry_out import Transplant
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.evaluation import loaded
 from tokswap.evaluation.floor import made_of
@@ -16,7 +17,7 @@ from tokswap.evaluation.swapped import SwappedModel
 from tokswap.evaluation.texts import file_text
 from tokswap.names import BUNDLED_FOLDER
 from tokswap.pair import open_pair
-from tokswap.pipeline import Transplant, transplant
+from tokswap.pipeline import transplant
 
 SEEN: dict[str, int] = {"window": 64, "stride": 32}
 

@@ -1,6 +1,7 @@
 """What tests of the refit work on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tokswap.plan import Plan
 from tokswap.ranks import Ranks
 from tokswap.recipe import make_recipe
 from tokswap.refit.asked import RefitPart
-from tokswap.refit.context import Context, Work
+from tokswap.refit.context import Context, Work, Written
 
 MEMORY = 1 << 30
 
@@ -26,11 +27,13 @@ class Bench:
     pair: Pair
     plan: Plan
     swapped: SwappedModel
+    written: Written = field(default_factory=dict)
 
     def context(self, folder: Path, ranks: Ranks | None = None, **asked: Any) -> Context:
         """What a refit works on, with short windows and little text if nothing else is said."""
         said = RefitPart(**{"window": 64, "tokens": 4_000, "written": 0, **asked})
-        return Context(self.pair, said, self.swapped, Work(folder, "cpu", ranks or Ranks(), MEMORY))
+        work = Work(folder, "cpu", ranks or Ranks(), MEMORY, written=self.written)
+        return Context(self.pair, said, self.swapped, work)
 
 
 def bench(base: str, donor: str, method: str = "pieces", **more: Any) -> Bench:
@@ -41,6 +44,7 @@ def bench(base: str, donor: str, method: str = "pieces", **more: Any) -> Bench:
     return Bench(pair, plan_for(pair, recipe), SwappedModel.load(pair))
 
 
+@cache
 def prose(characters: int) -> str:
     """So much of the documentation that every Python installation carries."""
     size = 0

@@ -14,7 +14,11 @@ from tokswap.refit.windows import RUN, Cut, cut_texts
 
 Make = Callable[..., Cut]
 WINDOW = 48
-DOCUMENTS = prose(24_000)[:14_000], "naïve Übung — Привет", prose(24_000)[14_000:]
+
+
+def documents() -> tuple[str, str, str]:
+    whole = prose(24_000)
+    return whole[:14_000], "naïve Übung — Привет", whole[14_000:]
 
 
 @pytest.fixture
@@ -29,21 +33,21 @@ def cut(untied: Bench) -> Make:
 
 def documents_ids(bench: Bench) -> list[list[int]]:
     encode = bench.pair.donor.vocabulary.backend.encode
-    return [encode(document, add_special_tokens=False).ids for document in DOCUMENTS]
+    return [encode(document, add_special_tokens=False).ids for document in documents()]
 
 
 def test_every_token_is_a_target_once(cut: Make, untied: Bench) -> None:
-    found = cut(text_of(*DOCUMENTS[:2]), text_of(DOCUMENTS[2]))
+    found = cut(text_of(*documents()[:2]), text_of(documents()[2]))
     targets = [token for window in found.fit + found.held_out for token in window.targets]
-    documents = documents_ids(untied)
-    assert Counter(targets) == Counter(token for ids in documents for token in ids)
+    whole = documents_ids(untied)
+    assert Counter(targets) == Counter(token for ids in whole for token in ids)
     assert found.tokens == len(targets)
-    assert found.bytes == sum(len(document.encode()) for document in DOCUMENTS)
+    assert found.bytes == sum(len(document.encode()) for document in documents())
     assert not found.more
 
 
 def test_what_is_held_out_is_not_fitted_to(cut: Make, untied: Bench) -> None:
-    found = cut(text_of(*DOCUMENTS))
+    found = cut(text_of(*documents()))
     ids = documents_ids(untied)
     whole = [one for each in ids for one in cut_windows([each], 1, WINDOW, WINDOW)]
     assert Counter(map(str, found.fit + found.held_out)) == Counter(map(str, whole))
@@ -55,18 +59,18 @@ def test_what_is_held_out_is_not_fitted_to(cut: Make, untied: Bench) -> None:
 
 
 def test_no_more_is_read_than_asked(cut: Make) -> None:
-    found = cut(text_of(*DOCUMENTS), tokens=3_000)
+    found = cut(text_of(*documents()), tokens=3_000)
     assert 3_000 <= found.tokens < 3_000 + WINDOW
     assert found.more
-    whole = cut(text_of(*DOCUMENTS))
+    whole = cut(text_of(*documents()))
     assert {str(window) for window in found.fit + found.held_out} < {
         str(window) for window in whole.fit + whole.held_out
     }
-    assert not cut(text_of(*DOCUMENTS), tokens=whole.tokens).more
+    assert not cut(text_of(*documents()), tokens=whole.tokens).more
 
 
 def test_tokens_are_counted_where_they_are_fitted(cut: Make, untied: Bench) -> None:
-    found = cut(text_of(*DOCUMENTS))
+    found = cut(text_of(*documents()))
     targets = Counter(token for window in found.fit for token in window.targets)
     missing = untied.pair.alignment.missing
     counts = found.seen(missing, untied.pair.alignment.rows)
@@ -96,6 +100,6 @@ def test_too_little_text_is_told_with_figures(cut: Make) -> None:
         r"^short is [1-9]\d\d of the donor's tokens long, and a refit needs 2,000 in 8 windows at"
     )
     with pytest.raises(RefitError, match=said):
-        cut(text_of(DOCUMENTS[0][:2_000], name="short"))
+        cut(text_of(documents()[0][:2_000], name="short"))
     with pytest.raises(RefitError, match=r"^one, two is \d,\d{3} of the donor's tokens long"):
-        cut(text_of(DOCUMENTS[0], name="one"), text_of("b", name="two"), window=4_000)
+        cut(text_of(documents()[0], name="one"), text_of("b", name="two"), window=4_000)

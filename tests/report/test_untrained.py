@@ -7,10 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tokswap.carry_out import Transplant
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.inspection import inspect
 from tokswap.names import BUNDLED_FOLDER
-from tokswap.pipeline import Transplant, transplant
+from tokswap.pipeline import transplant
 from tokswap.plan import Plan
 from tokswap.report.untrained import untrained, untrained_line
 from tokswap.solvers.untrained import untrained_rows

@@ -12,7 +12,7 @@ from tokswap.cli.options import Device, DropTensor, Json, KeepTensor, NoEval, Qu
 from tokswap.cli.transplant import NoVerify, Overwrite, print_outcome
 
 if TYPE_CHECKING:
-    from tokswap.pipeline import Transplant
+    from tokswap.carry_out import Transplant
 
 SHOWN = 5
 """Tokens that are printed of a list; --json has them all."""

@@ -24,7 +24,7 @@ from tokswap.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from tokswap.pipeline import Transplant
+    from tokswap.carry_out import Transplant
     from tokswap.recipe import Recipe
 
 Out = Annotated[

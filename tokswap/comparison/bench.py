@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tokswap.evaluation.loaded import CutScore
     from tokswap.evaluation.swapped import SwappedModel
     from tokswap.plan import Plan
+    from tokswap.refit.context import Written
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +90,11 @@ class Bench:
 
         return SwappedModel.load(self.pair, device=self.device)
 
+    @cached_property
+    def _written(self) -> "Written":
+        """What the base has written itself: every method is refitted to the same."""
+        return {}
+
     def own(self) -> "CutScore":
         """Measure the base on its own cut of the text."""
         return self.model.own(self.texts, window=self.window, stride=self.stride)
@@ -141,7 +147,8 @@ class Bench:
         memory = Blocks(memory=self._memory(run.recipe)).memory(self.device)
         with tempfile.TemporaryDirectory(prefix="tokswap-") as name:
             start = time.monotonic()
-            work = Work(Path(name), self.device, Ranks(), memory, run.recipe.seed)
+            where = Path(name), self.device
+            work = Work(*where, Ranks(), memory, run.recipe.seed, self._written)
             found = refit(pair, plan, run.recipe.refit, work=work, swapped=self.model)
             seconds = time.monotonic() - start
         shown = {"window": self.window, "stride": self.stride}

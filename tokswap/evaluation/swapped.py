@@ -41,8 +41,6 @@ class SwappedModel:
         recipe = make_recipe({**asked, "chat_template": "none", "text_only": True})
         self._beside = look_beside(pair, recipe)
         self._swap = Swap(model, pair, self._beside)
-        self.written: dict[tuple[int, int], list[str]] = {}
-        """Texts that the base has written, by their tokens and seed: they take it a while."""
 
     @classmethod
     def load(cls, pair: Pair, *, device: str = "cpu", dtype: str | None = None) -> "SwappedModel":

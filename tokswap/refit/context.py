@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from tokswap.refit.asked import RefitPart
 from tokswap.refit.teacher import Lesson, lessons
 from tokswap.refit.windows import Cut
 
+Written = dict[tuple[int, int], list[str]]
+
 
 @dataclass(frozen=True)
 class Work:
@@ -36,6 +38,8 @@ class Work:
         ranks: The processes that share the work; each does all this.
         memory: Bytes that may be taken.
         seed: Decides what is drawn.
+        written: What the base has written, by its tokens and the seed. It takes a while, so further
+            refits of the same base are to be given the same.
     """
 
     folder: Path
@@ -43,6 +47,7 @@ class Work:
     ranks: Ranks
     memory: int
     seed: int = 0
+    written: Written = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +119,7 @@ class Context:
 
         documents: list[str] = []
         if self.ranks.first:
-            kept, key = self.swapped.written, (tokens, self.seed)
+            kept, key = self.work.written, (tokens, self.seed)
             if key not in kept:  # of a comparison every method is refitted to the same text
                 base = self.swapped.base
                 kept[key] = write(base, self.pair, tokens, device=self.device, seed=self.seed)
