@@ -90,7 +90,8 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--tokens", type=int, default=150_000)
     parser.add_argument("--bytes", type=int, default=64_000, help="of each text to measure on")
-    parser.add_argument("--refit-text", choices=("mix", "prose", "code"), default="mix")
+    parser.add_argument("--refit-text", choices=("mix", "prose", "code", "none"), default="mix")
+    parser.add_argument("--written", type=int, help="tokens that the base writes beside them")
     parser.add_argument("--match", nargs="*", default=["omp-pieces"], help="methods to match, too")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
@@ -153,8 +154,9 @@ def measure_pair(
             plan = plan_for(pair, recipe)
             if seed == asked.seeds[0]:
                 tell(method, seed, plan, time.monotonic() - begun)
-            text = refit_text(folder, asked.refit_text, seed)
-            common = {"text": [str(text)], "tokens": asked.tokens}
+            kind = asked.refit_text
+            given = [] if kind == "none" else [str(refit_text(folder, kind, seed))]
+            common = {"text": given, "tokens": asked.tokens, "written": asked.written}
             for label, more in (("refit", {}), ("match", {"match": 1000.0})):
                 if label == "match" and method not in asked.match:
                     continue
