@@ -139,9 +139,32 @@ def test_matched_rows_are_held_and_the_head_goes_by_them(untied: Bench, text: Pa
     assert match["steps"] == 6
     assert match["kept"]
     assert match["after"] < match["before"]
+    assert match["behind"]["after"] < match["behind"]["before"]
     held = found.plan.roles["input"].dense_ids
     assert len(held) == found.about["new"]["seen"]
     assert torch.equal(table(untied, found.plan, "output"), table(untied, untied.plan, "output"))
+
+
+@pytest.mark.parametrize(("harm", "kept"), [(-0.2, True), (-0.001, False), (0.2, False)])
+def test_matched_rows_stay_out_where_what_stands_behind_is_no_cheaper(
+    untied: Bench, text: Path, monkeypatch: pytest.MonkeyPatch, harm: float, kept: bool
+) -> None:
+    """However close the states have come to those of the pieces."""
+    read = []
+
+    def behind(*_given: Any) -> tuple[Tensor, list[str]]:
+        read.append(len(read))
+        noise = torch.randn(400, generator=torch.Generator().manual_seed(0)).double()
+        return 5 + read[-1] * (harm + noise / 10), ["word"] * 400
+
+    monkeypatch.setattr("tokswap.refit.steps.losses_behind", behind)
+    found = done(untied, text=[str(text)], tokens=4_000, steps=3, blend=False, output=False)
+    match = found.about["match"]
+    assert read == [0, 1]
+    assert match["after"] < match["before"]
+    assert match["behind"]["after"] - match["behind"]["before"] == pytest.approx(harm, abs=0.02)
+    assert match["kept"] is kept
+    assert (found.plan.roles["input"] is untied.plan.roles["input"]) is not kept
 
 
 def test_a_table_that_is_matched_is_better_in_both_roles_or_stays(

@@ -7,17 +7,15 @@ the best to the shared tokens that stand behind. How close the states come to th
 would be no good judge: a method's row may know what follows a token, and its pieces not.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from tokswap.evaluation.losses import Losses
-from tokswap.evaluation.score import running
 from tokswap.evaluation.windows import Window
 from tokswap.progress import bar
-from tokswap.refit.states import alike
+from tokswap.refit.behind import KindOf, losses_behind, standard_error
 from tokswap.vocabulary.kinds import text_kind
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -43,11 +41,10 @@ class Blend:
     after: float
 
 
-@torch.no_grad()
 def find_blend(
     windows: Sequence[Window],
     model_of: Callable[[float], nn.Module],
-    kind_of: Callable[[int], str | None],
+    kind_of: KindOf,
     stays: Tensor,
     name: str,
 ) -> Blend | None:
@@ -56,7 +53,7 @@ def find_blend(
     Args:
         windows: Windows of the donor's tokens; some of them are read.
         model_of: Gives the new model with a share of the last piece in every free row.
-        kind_of: Names the kind of a token with a free row; None for another token.
+        kind_of: Names the kind of a token with a free row.
         stays: (T,) bool, on the model's device, whether a token's row is the base's.
         name: What messages call the model.
 
@@ -70,68 +67,36 @@ def find_blend(
     tried = of_use[:: max(1, len(of_use) // WINDOWS)][:WINDOWS]
     if not tried:
         return None
-    found: list[Tensor] = []
-    kinds: list[str | None] = []
+    nats, kinds = [], list[str]()
     with bar("blend input rows", len(SHARES) * len(tried)) as advance:
         for share in SHARES:
-            model = model_of(share)
-            losses = Losses(model, name)
-            batches = alike(tried, losses)
-            kinds = kinds or [k for b in batches for w in b for k in _kinds_behind(w, kind_of)]
-            parts = []
-            for batch in batches:
-                with running(name, len(batch), len(batch[0].inputs)):
-                    parts.append(_nats(model, losses, batch, stays))
-                advance(len(batch))
-            found.append(torch.cat(parts))
-    return _best(torch.stack(found), kinds)
+            found, kinds = losses_behind(model_of(share), tried, kind_of, stays, name, advance)
+            nats.append(found)
+    return _best(torch.stack(nats), kinds)
 
 
-def _nats(model: nn.Module, losses: Losses, batch: Sequence[Window], stays: Tensor) -> Tensor:
-    """Give the nats of each target among the rows that stay, NaN of one that does not."""
-    inputs = torch.tensor([window.inputs for window in batch], device=stays.device)
-    targets = torch.tensor([window.targets for window in batch], device=stays.device)
-    asked = targets.shape[1]
-    logits: Tensor = model(input_ids=inputs, **losses.options(asked)).logits
-    logits = logits[:, -asked:].flatten(0, 1).float()
-    own = logits.gather(1, targets.flatten()[:, None])[:, 0]
-    nats = logits.masked_fill_(~stays, -torch.inf).logsumexp(1) - own
-    return nats.masked_fill_(~stays[targets.flatten()], torch.nan).double().cpu()
-
-
-def _kinds_behind(window: Window, kind_of: Callable[[int], str | None]) -> Iterator[str | None]:
-    """Name, for each target of a window, the kind of the last free token before it."""
-    last = None
-    for number, token in enumerate(window.inputs, len(window.targets) - len(window.inputs)):
-        last = kind_of(token) or last
-        if number >= 0:
-            yield last
-
-
-def _best(nats: Tensor, kinds: Sequence[str | None]) -> Blend | None:
+def _best(nats: Tensor, kinds: Sequence[str]) -> Blend | None:
     """Choose from the nats of each share at each place, (S, n)."""
-    names = sorted({kind for kind in kinds if kind})
-    number = torch.tensor([names.index(kind) if kind else -1 for kind in kinds])
-    number[~nats.isfinite().all(0)] = -1
-    behind = nats[:, number >= 0]
-    if not behind.shape[1]:
+    names = sorted(set(kinds))
+    number = torch.tensor([names.index(kind) for kind in kinds], dtype=torch.int64)
+    there = nats.isfinite().all(0)
+    nats, number = nats[:, there], number[there]
+    if not nats.shape[1]:
         return None
-    overall = _least(behind)
+    overall = _least(nats)
     shares, after = {"": SHARES[overall]}, 0.0
     for at, kind in enumerate(names):
         own = nats[:, number == at]
         pick = _least(own) if own.shape[1] >= ENOUGH else overall
         shares[kind] = SHARES[pick]
         after += float(own[pick].sum())
-    return Blend(shares, float(behind[0].mean()), after / behind.shape[1])
+    return Blend(shares, float(nats[0].mean()), after / nats.shape[1])
 
 
 def _least(nats: Tensor) -> int:
     """Tell the least share that is as good as the best, within a standard error."""
-    best = int(nats.mean(1).argmin())
-    apart = nats - nats[best]
-    error = apart.std(1, correction=0) / nats.shape[1] ** 0.5
-    return int((apart.mean(1) <= error).nonzero()[0])
+    apart = nats - nats[int(nats.mean(1).argmin())]
+    return int((apart.mean(1) <= standard_error(apart)).nonzero()[0])
 
 
 def kind_name(spelling: bytes | None) -> str:

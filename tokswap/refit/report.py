@@ -26,6 +26,7 @@ def lines(about: Mapping[str, Any]) -> list[str]:
         found.append(
             f"embedding, matched in {match['steps']:,} steps: distance of held-out states "
             f"{match['before']:.4f} → {match['after']:.4f}"
+            + (f", tokens behind cost {_step(match['behind'])} bits" if "behind" in match else "")
             + ("" if match["kept"] else ", which is no better: the rows stay")
         )
     if (output := about.get("output")) and output["kept"]:

@@ -4,10 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tokswap.blocks import digest
 from tokswap.checkpoint.tables import load_table
 from tokswap.plan import Plan
+from tokswap.refit.behind import KindOf, losses_behind, standard_error
 from tokswap.refit.blend import find_blend, kind_name
 from tokswap.refit.context import Context, base_identity
 from tokswap.refit.matching import Matcher
@@ -26,19 +28,11 @@ def blend(context: Context, plan: Plan) -> tuple[Plan, dict[str, Any]]:
     The others keep the method's rows: what is best for a kind was seen in one text alone.
     """
     alignment, vocabulary = context.pair.alignment, context.pair.donor.vocabulary
-    free = set(context.free.tolist())
-
-    def kind_of(token: int) -> str | None:
-        return kind_name(vocabulary.spelling[token]) if token in free else None
-
-    stays = torch.ones(alignment.rows, dtype=torch.bool)
-    stays[torch.from_numpy(alignment.missing)] = False
+    free = context.free.tolist()
     found = find_blend(
         context.cut.fit,
         lambda share: context.swapped.model(blended(plan, alignment, dict.fromkeys(free, share))),
-        kind_of,
-        stays.to(context.device),
-        context.name,
+        *_behind(context),
     )
     if found is None:
         return plan, {}
@@ -51,10 +45,21 @@ def blend(context: Context, plan: Plan) -> tuple[Plan, dict[str, Any]]:
     return blended(plan, alignment, shares), about
 
 
+def _behind(context: Context) -> tuple[KindOf, Tensor, str]:
+    """Say which tokens are free and of which kind, which rows stay, and what messages call it."""
+    alignment, spelling = context.pair.alignment, context.pair.donor.vocabulary.spelling
+    kinds = {token: kind_name(spelling[token]) for token in context.free.tolist()}
+    stays = torch.ones(alignment.rows, dtype=torch.bool)
+    stays[torch.from_numpy(alignment.missing)] = False
+    return kinds.get, stays.to(context.device), context.name
+
+
 def match(context: Context, plan: Plan) -> tuple[Plan, dict[str, Any]]:
     """Let the rows of the embedding learn through the body.
 
-    A base with one table goes a part of the way to them, if that is better in both roles.
+    They are kept if held-out tokens behind them are the cheaper for it, by a standard error: that
+    states come closer to those of the pieces is no end in itself. A base with one table goes a part
+    of the way to them, if that is better in both roles.
 
     Raises:
         RefitError: If states are not finite.
@@ -90,9 +95,30 @@ def match(context: Context, plan: Plan) -> tuple[Plan, dict[str, Any]]:
             best, tried = best_part(context, plan, parts(start, rows, SHARES))
             rows, about = (start if best is None else best.rows), about | tried
         rows, about = of_first(context.ranks, rows, about)
-    if not about["kept"]:
-        return plan, about
+    elif found.kept:
+        about |= _told_behind(context, plan, _matched(context, plan, rows))
+        rows, about = of_first(context.ranks, rows, about)
+    return (_matched(context, plan, rows) if about["kept"] else plan), about
+
+
+def _told_behind(context: Context, before: Plan, after: Plan) -> dict[str, Any]:
+    """Say what held-out tokens behind free ones cost with two plans, and whether that is less."""
+    told = [
+        losses_behind(context.swapped.model(plan), context.cut.held_out, *_behind(context))[0]
+        for plan in (before, after)
+    ]
+    apart = told[1] - told[0]
+    if not len(apart):
+        return {"kept": False}
+    return {
+        "behind": {"before": float(told[0].mean()), "after": float(told[1].mean())},
+        "kept": float(apart.mean()) < -float(standard_error(apart)),
+    }
+
+
+def _matched(context: Context, plan: Plan, rows: Tensor) -> Plan:
+    """Hold matched rows in the embedding, which a tied base's head has part in."""
     roles = {"output": plan.roles.get("output", plan.roles["input"])}
     bias = bias_of(context.pair, plan) if context.pair.layout.tied else None
     roles["input"] = with_rows(plan.roles["input"], context.free, rows, bias)
-    return replace(plan, roles={role: roles[role] for role in plan.roles}), about
+    return replace(plan, roles={role: roles[role] for role in plan.roles})
