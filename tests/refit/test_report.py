@@ -1,6 +1,9 @@
 """What is told of a refit, whether it has gained anything or not."""
 
+import math
 from typing import Any
+
+import pytest
 
 from tokswap.refit.report import lines, notes
 
@@ -52,6 +55,23 @@ def test_what_has_gained_nothing_is_told_too() -> None:
     assert told[1].endswith("0.2500 → 0.5000, which is no better: the rows stay")
     assert told[2] == "head: held-out text is no better for refitted rows; they stay"
     assert lines(ABOUT) == told[:1]
+
+
+@pytest.mark.parametrize(
+    ("after", "kept", "end"),
+    [
+        (0.6, True, ""),
+        (0.69, False, ", which may be chance: the rows stay"),
+        (0.9, False, ", which is no better: the rows stay"),
+    ],
+)
+def test_what_stands_behind_matched_rows_is_told(after: float, kept: bool, end: str) -> None:
+    behind = {"before": 0.7, "after": after}
+    match = {"steps": 9, "before": 0.5, "after": 0.25, "behind": behind, "kept": kept}
+    bits = f"{0.7 / math.log(2):.4f} → {after / math.log(2):.4f} bits"
+    assert lines(ABOUT | {"match": match})[1].endswith(
+        f"0.5000 → 0.2500, shared tokens behind them cost {bits}{end}"
+    )
 
 
 def test_thin_text_and_text_that_goes_on_are_noted() -> None:

@@ -23,11 +23,14 @@ def lines(about: Mapping[str, Any]) -> list[str]:
             f"{_step(blend)} bits)"
         )
     if match := about.get("match"):
+        behind = match.get("behind")
+        lucky = behind is not None and behind["after"] < behind["before"]
+        why = "may be chance" if lucky else "is no better"
         found.append(
             f"embedding, matched in {match['steps']:,} steps: distance of held-out states "
             f"{match['before']:.4f} → {match['after']:.4f}"
-            + (f", tokens behind cost {_step(match['behind'])} bits" if "behind" in match else "")
-            + ("" if match["kept"] else ", which is no better: the rows stay")
+            + (f", shared tokens behind them cost {_step(behind)} bits" if behind else "")
+            + ("" if match["kept"] else f", which {why}: the rows stay")
         )
     if (output := about.get("output")) and output["kept"]:
         gain = output["gain"] / math.log(2)
