@@ -27,19 +27,19 @@ def blend(context: Context, plan: Plan) -> tuple[Plan, dict[str, Any]]:
 
     The others keep the method's rows: what is best for a kind was seen in one text alone.
     """
-    alignment, vocabulary = context.pair.alignment, context.pair.donor.vocabulary
-    free = context.free.tolist()
+    alignment, free = context.pair.alignment, context.free.tolist()
+    kind_of, stays, name = _behind(context)
     found = find_blend(
         context.cut.fit,
         lambda share: context.swapped.model(blended(plan, alignment, dict.fromkeys(free, share))),
-        *_behind(context),
+        kind_of,
+        stays,
+        name,
     )
     if found is None:
         return plan, {}
     rest = found.shares[""]
-    shares = {
-        number: found.shares.get(kind_name(vocabulary.spelling[number]), rest) for number in free
-    }
+    shares = {number: found.shares.get(kind_of(number) or "", rest) for number in free}
     shown = {kind: share for kind, share in found.shares.items() if kind}
     about = {"shares": shown, "before": found.before, "after": found.after}
     return blended(plan, alignment, shares), about
