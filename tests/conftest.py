@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tokswap.garbage import collect_seldom
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -14,6 +16,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="transplant every family of models that transformers has, not only the usual ones",
     )
+
+
+def pytest_configure() -> None:
+    """Let the collector run seldom here, too: an eighth of the time of all tests."""
+    collect_seldom()
 
 
 LONGEST = ("test_notebook", "test_families", "test_commands", "test_train", "test_pipeline")

@@ -7,6 +7,8 @@ still being imported.
 import os
 import sys
 
+from tokswap.garbage import collect_seldom
+
 
 def main() -> None:
     """Run the command line.
@@ -14,6 +16,7 @@ def main() -> None:
     Raises:
         SystemExit: Always, with the exit code.
     """
+    collect_seldom()
     try:
         _run()
     except SystemExit as stop:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tokswap.checkpoint.classes import load_and_compare, load_model, run_model
 from tokswap.checkpoint.fidelity import read_tokenizer, tokenizer_faults
 from tokswap.errors import VerificationError
+from tokswap.garbage import collect_seldom
 from tokswap.pair import Pair
 from tokswap.tokenizer_folder import Settled, load_tokenizer, tokens_to_try
 
@@ -236,6 +237,7 @@ def _model_faults(model: Any, rows: int) -> Iterator[str]:
 
 def main() -> None:
     """Answer one request, read from stdin, on stdout: the fresh process."""
+    collect_seldom()
     import transformers
 
     # What will be needed is imported before the request comes: these bring most of it in.
