@@ -33,8 +33,10 @@ from tokswap.plan import Plan
 from tokswap.recipe import make_recipe
 from tokswap.vocabulary.align import Alignment, align
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 OWN = BUNDLED_FOLDER / "tiny-llama"
+SMALLER = BUNDLED_FOLDER / "tiny-mistral"
+LARGER = Path(__file__).resolve().parents[2] / "shared" / "tokenizers" / "llama2"
+"""Another tokenizer, of 32,000 tokens: opened three times a family, so for the long run alone."""
 PROMPT = "def main(self, name):\n    return the value of this"
 RECIPE = make_recipe({"base_model": "b", "donor": "d", "method": "pieces", "eval": False})
 
@@ -77,13 +79,13 @@ def with_padding(folder: Path, source: Path) -> Path:
     return folder
 
 
-def open_donors(folder: Path) -> dict[str, Donor]:
+def open_donors(folder: Path, other: Path) -> dict[str, Donor]:
     """Align and plan once what all families share."""
     base = Checkpoint.open(str(OWN))
     folders = {
         "own": OWN,
         "permuted": permuted(folder / "donor"),
-        "other": with_padding(folder / "other", SHARED / "tokenizers" / "llama2"),
+        "other": with_padding(folder / "other", other),
     }
     found = {}
     for name, place in folders.items():
@@ -185,10 +187,10 @@ def quieten() -> None:
     warnings.simplefilter("ignore")  # what shrunk configs are warned of is no matter here
 
 
-def outcomes(families: Iterable[Family], folder: Path) -> dict[Family, str]:
+def outcomes(families: Iterable[Family], folder: Path, other: Path) -> dict[Family, str]:
     """Transplant each family; an empty string means that all is as it must be."""
     quieten()
-    donors, found = open_donors(folder), dict[Family, str]()
+    donors, found = open_donors(folder, other), dict[Family, str]()
     ids = prompt(donors)
     requests = {"base": ids} | {
         name: [donors[name].new_of[n] for n in ids] for name in ("permuted", "other")
@@ -251,7 +253,8 @@ with the vocabulary.
 
 A small random checkpoint of each is transplanted onto three tokenizers and loaded again in another
 process: onto its own (the same files, byte for byte), its own with permuted ids (the logits are
-permuted) and another (the hidden states of a prompt that both cut alike are the same, bit for bit).
+permuted) and another, larger one (the hidden states of a prompt that both cut alike are the same,
+bit for bit).
 `not built` means that shrinking the family's default config gives no model that runs, so that it
 was not tried; it says nothing of real checkpoints. Of models of pictures and sounds the text part
 is tried.
@@ -285,10 +288,13 @@ def listed() -> dict[Family, str]:
 
 @pytest.fixture(scope="module")
 def results(
-    request: pytest.FixtureRequest, shared: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[Family, str]:
-    every = request.config.getoption("--all-families")
-    return outcomes(DEFAULT + REST if every else DEFAULT, tmp_path_factory.mktemp("families"))
+    folder = tmp_path_factory.mktemp("families")
+    if not request.config.getoption("--all-families"):
+        return outcomes(DEFAULT, folder, SMALLER)
+    request.getfixturevalue("shared")
+    return outcomes(DEFAULT + REST, folder, LARGER)
 
 
 @pytest.mark.parametrize("family", DEFAULT, ids=lambda family: family.model_type)
@@ -322,6 +328,6 @@ if __name__ == "__main__":
         chosen = DEFAULT + REST
         if sys.argv[1:]:
             chosen = [family for family in chosen if family.model_type in sys.argv[1:]]
-        found = outcomes(chosen, Path(name))
+        found = outcomes(chosen, Path(name), LARGER)
     rows = [row(family, found[family]) for family in sorted(found, key=lambda f: f.model_type)]
     sys.stdout.write(HEAD + "\n".join(rows) + "\n")
