@@ -23,7 +23,9 @@ def pytest_configure() -> None:
     collect_seldom()
 
 
-LONGEST = ("test_notebook", "test_families", "test_commands", "test_train", "test_pipeline")
+LONGEST = (
+    "test_notebook", "test_families", "test_train", "test_hub", "test_quantised", "test_verify",
+)  # fmt: skip
 """Files that take longest: first in the queue, or one process is left alone with them at last."""
 
 

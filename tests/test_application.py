@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
+from transplants import tensors
 
 from tokswap.application import apply
 from tokswap.carry_out import Transplant
@@ -33,10 +33,6 @@ def swap(base: str | Path, out: Path, **settings) -> Transplant:
 def put(plan: Path, base: str | Path, out: Path, **settings) -> Transplant:
     settings = {"eval": False, "verify": False} | settings
     return apply(plan, str(base), out=str(out), **settings)
-
-
-def tensors(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
 
 
 @pytest.fixture(scope="module")

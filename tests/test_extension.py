@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PhiConfig, PhiForCausalLM
+from transplants import tensors
 
 from tokswap.application import apply
 from tokswap.carry_out import Transplant
@@ -24,13 +24,6 @@ WORDS = [" hypernetwork", " zymurgy", " hypernetworks"]
 def grow(model: str | Path, out: Path, tokens: Any = WORDS, **settings: Any) -> Transplant:
     settings = {"eval": False, "verify": False} | settings
     return extend(str(model), tokens, out=str(out), **settings)
-
-
-def tensors(folder: Path) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        found |= load_file(file)
-    return found
 
 
 def bits(tensor: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from families import build
 from safetensors.torch import load_file, save_file
+from transplants import tensors
 
 from tokswap.carry_out import Transplant
 from tokswap.checkpoint.source import Checkpoint
@@ -43,10 +44,6 @@ def with_tensors(folder: Path, **tensors: torch.Tensor) -> Path:
     }
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     return folder
-
-
-def tensors(folder: Path) -> dict[str, torch.Tensor]:
-    return {n: t for file in folder.glob("*.safetensors") for n, t in load_file(file).items()}
 
 
 def test_what_predicts_ahead_has_the_rows_of_its_role(tmp_path: Path) -> None:

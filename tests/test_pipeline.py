@@ -1,13 +1,8 @@
 """The transplant as a whole, on the bundled models: what must hold whatever the method."""
 
 import json
-import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,44 +10,20 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PhiConfig, PhiForCausalLM
+from transplants import same_bits, swap, tensors
 
-from tokswap.carry_out import Transplant
 from tokswap.checkpoint.source import Checkpoint
-from tokswap.cli.transplant import print_transplant
 from tokswap.errors import (
-    EvaluationError,
     OutputError,
     RecipeError,
     TokswapError,
-    VerificationError,
 )
 from tokswap.names import BUNDLED_FOLDER
 from tokswap.pair import open_pair
-from tokswap.pipeline import default_out, transplant
 from tokswap.plan import Plan
-from tokswap.recipe import make_recipe
-from tokswap.verify import verify
 from tokswap.vocabulary.align import Kind
 
 PROMPT = "def main(self, name):\n    return the value of this"
-
-
-def swap(base: str | Path, donor: str | Path, out: Path, **settings) -> Transplant:
-    settings = {"method": "pieces", "eval": False, "verify": False} | settings
-    return transplant(base_model=str(base), donor=str(donor), out=str(out), **settings)
-
-
-def tensors(folder: Path) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        found |= load_file(file)
-    return found
-
-
-def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
-    if a.dtype != b.dtype or a.shape != b.shape:
-        return False
-    return torch.equal(a.view(torch.uint8), b.view(torch.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -204,128 +175,12 @@ def test_the_donors_tokenizer_travels_byte_for_byte(tmp_path):
         assert (tmp_path / "out" / file).read_bytes() == donor.read_bytes()
 
 
-def test_flags_and_recipe_give_the_same_bytes(tmp_path):
-    text = tmp_path / "text.txt"
-    text.write_text("The value of a name is looked up when it is used: 12 + 30 = 42.\n" * 20)
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(
-        "base_model: tiny-llama\ndonor: tiny-mistral\nmethod: omp\nparameters: {k: 8}\n"
-        f"seed: 3\neval: {{text: [{text}]}}\nverify: false\nout: {tmp_path / 'b'}\n"
-    )
-    flags = ["--base", "tiny-llama", "--donor", "tiny-mistral", "-m", "omp", "--set", "method.k=8"]
-    flags += ["--seed", "3", "--text", str(text), "--no-verify", "--out", str(tmp_path / "a")]
-    for arguments in (["transplant", *flags], ["run", str(recipe)]):
-        command = [sys.executable, "-m", "tokswap", *arguments, "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        said = json.loads(done.stdout)
-        assert [result["model"] for result in said["results"]] == ["tiny-llama", said["out"]]
-    a = {file.name: file.read_bytes() for file in (tmp_path / "a").iterdir()}
-    b = {file.name: file.read_bytes() for file in (tmp_path / "b").iterdir()}
-    assert a == b
-    assert "figures" in json.loads(a["tokswap.json"])
-
-
 def test_the_written_plan_reproduces_the_written_tables(tmp_path):
     swap("tiny-mistral", "tiny-llama", tmp_path / "out", method="omp", parameters={"k": 8})
     plan = Plan.load(tmp_path / "out" / "tokswap.plan")
     before, after = tensors(BUNDLED_FOLDER / "tiny-mistral"), tensors(tmp_path / "out")
     for name, role in (("model.embed_tokens.weight", "input"), ("lm_head.weight", "output")):
         assert same_bits(plan.apply(before[name], role), after[name])
-
-
-def test_verify_accepts_the_result_and_finds_what_is_tampered_with(tmp_path):
-    out = tmp_path / "out"
-    result = swap("tiny-llama", "tiny-mistral", out, verify=True)
-    pair = open_pair(result.recipe)
-    copied = 2 + result.record["counts"]["shared"] - len(pair.alignment.doubles)
-    assert result.record["verified"]["copied_rows"] == copied
-
-    weights = out / "model.safetensors"
-    whole = weights.read_bytes()
-    row = int(np.setdiff1d(pair.alignment.ids(Kind.SHARED), pair.alignment.doubles)[100])
-    start = 8 + int.from_bytes(whole[:8], "little")
-    info = Checkpoint.open(str(out)).info("model.embed_tokens.weight")
-    place = start + info.begin + row * info.shape[1] * 2
-    weights.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-    with pytest.raises(VerificationError, match=r"embed_tokens.*differ from the base's"):
-        verify(out, pair, same_dtype=True)
-    weights.write_bytes(whole)
-
-    said = json.loads((out / "tokenizer_config.json").read_text())
-    changed = said | {"add_prefix_space": False, "tokenizer_class": "GPT2Tokenizer"}
-    (out / "tokenizer_config.json").write_text(json.dumps(changed))
-    with pytest.raises(VerificationError, match=r"GPT2Tokenizer|does not load"):
-        verify(out, pair, same_dtype=True)
-
-
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_leaves_nothing(stop, tmp_path):
-    command = [sys.executable, "-m", "tokswap", "transplant", "--base", "tiny-llama"]
-    command += ["--donor", "tiny-mistral", "--method", "mean", "--no-eval", "--out", "result"]
-    # A process that was itself started in the background hands on that it ignores the signal.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    signal.signal(signal.SIGINT, before)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob(".result.*.partial/tokswap.plan")):  # it verifies for a while
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    os.kill(process.pid, stop)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in stderr
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_failure_keeps_what_was_there(tmp_path, monkeypatch):
-    out = tmp_path / "out"
-    swap("tiny-llama", "tiny-mistral", out, method="mean")
-    before = {file.name: file.read_bytes() for file in out.iterdir()}
-
-    def fail(*_args, **_settings):
-        raise VerificationError("it does not load")
-
-    monkeypatch.setattr("tokswap.stages.verify", fail)
-    recipe = make_recipe(
-        {"base_model": "tiny-llama", "donor": "tiny-mistral", "method": "zero", "out": str(out)}
-    )
-    with pytest.raises(VerificationError):
-        transplant(recipe, overwrite=True)
-    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
-    assert list(tmp_path.iterdir()) == [out]
-
-
-def test_nothing_is_overwritten_unasked(tmp_path):
-    out = tmp_path / "out"
-    swap("tiny-llama", "tiny-mistral", out, method="mean")
-    with pytest.raises(OutputError, match="--overwrite"):
-        swap("tiny-llama", "tiny-mistral", out, method="zero")
-    recipe = make_recipe(
-        {
-            "base_model": "tiny-llama",
-            "donor": "tiny-mistral",
-            "method": "zero",
-            "out": str(out),
-            "eval": False,
-            "verify": False,
-        }
-    )
-    transplant(recipe, overwrite=True)
-    assert json.loads((out / "tokswap.json").read_text())["recipe"]["method"] == "zero"
-    assert list(tmp_path.iterdir()) == [out]
-
-
-def test_the_base_and_the_donor_are_never_written_to(tmp_path):
-    base = tmp_path / "base"
-    shutil.copytree(BUNDLED_FOLDER / "tiny-llama", base)
-    for out in (base, base / "inside", tmp_path):
-        with pytest.raises(OutputError, match="choose another output"):
-            swap(base, "tiny-mistral", out)
-    assert {p.name for p in base.iterdir()} == {
-        p.name for p in (BUNDLED_FOLDER / "tiny-llama").iterdir()
-    }
 
 
 def test_overrides_say_rows(tmp_path):
@@ -397,21 +252,6 @@ def test_a_bare_tokenizer_will_do_where_no_donor_weights_are_read(tmp_path):
     assert not (tmp_path / "c").exists()
 
 
-def test_plan_only_writes_no_weights(tmp_path):
-    recipe = make_recipe(
-        {"base_model": "tiny-llama", "donor": "tiny-mistral", "out": str(tmp_path / "out")},
-        ["method.k=8"],
-    )
-    result = transplant(recipe, plan_only=True)
-    assert {file.name for file in (tmp_path / "out").iterdir()} == {"tokswap.plan", "tokswap.json"}
-    assert result.plan.rows == 4096
-
-
-def test_default_output_is_named_after_both_models_and_the_method():
-    said = {"base_model": "org/Some-Model@v1", "donor": "tiny-mistral", "method": "pieces"}
-    assert default_out(make_recipe(said)) == "Some-Model-tiny-mistral-pieces"
-
-
 def test_a_wider_dtype_is_combined_in(tmp_path):
     """Rows of several tokens are not rounded to the base's type on the way."""
     swap("tiny-llama", "tiny-mistral", tmp_path / "out", dtype="float32")
@@ -427,86 +267,6 @@ def test_a_dtype_that_cannot_hold_the_base_is_refused(tmp_path):
     save_file(held, base / "model.safetensors", {"format": "pt"})
     with pytest.raises(OutputError, match=r"beyond torch\.float16; choose a wider dtype"):
         swap(base, base, tmp_path / "out", dtype="float16")
-
-
-def test_texts_are_read_before_anything_slow(tmp_path):
-    out = tmp_path / "out"
-    recipe = {"eval": {"text": [str(tmp_path / "nowhere.txt")]}}
-    with pytest.raises(EvaluationError, match=r"nowhere\.txt cannot be read"):
-        swap("tiny-llama", "no/such-model", out, **recipe)
-    swap("tiny-llama", "tiny-mistral", out, method="mean")
-    said = {"base_model": "tiny-llama", "donor": "tiny-mistral", "out": str(out)}
-    recipe = make_recipe(said | {"eval": {"text": [str(out / "README.md")]}})
-    with pytest.raises(EvaluationError, match="lies in the output folder"):
-        transplant(recipe, overwrite=True)
-    assert (out / "README.md").is_file()
-
-
-def test_a_users_own_files_in_an_output_are_not_deleted(tmp_path):
-    out = tmp_path / "out"
-    swap("tiny-llama", "tiny-mistral", out, method="mean")
-    (out / "notes.txt").write_text("notes")
-    said = {"base_model": "tiny-llama", "donor": "tiny-mistral", "out": str(out)}
-    with pytest.raises(OutputError, match=r"did not write \(notes\.txt\)"):
-        transplant(make_recipe(said), overwrite=True)
-    assert (out / "notes.txt").read_text() == "notes"
-
-
-def test_a_window_that_does_not_fit_is_told_before_the_work(tmp_path):
-    with pytest.raises(EvaluationError, match="window 999 is longer than the 256 positions"):
-        swap("tiny-llama", "tiny-mistral", tmp_path / "out", eval={"window": 999})
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.fixture
-def qwen2(tmp_path) -> Path:
-    """A base of a type that transformers gives a tokenizer class of its own."""
-    base = tmp_path / "base"
-    shutil.copytree(BUNDLED_FOLDER / "tiny-llama", base)
-    config = json.loads((base / "config.json").read_text())
-    config |= {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}
-    (base / "config.json").write_text(json.dumps(config))
-    held = load_file(base / "model.safetensors")
-    for name in [name for name in held if name.endswith("q_proj.weight")]:
-        for part in "qkv":
-            weight = held[name.replace("q_proj", f"{part}_proj")]
-            held[name.replace("q_proj.weight", f"{part}_proj.bias")] = torch.zeros(len(weight))
-    save_file(held, base / "model.safetensors", {"format": "pt"})
-    return base
-
-
-def test_a_tokenizer_that_transformers_would_replace_is_mended(qwen2, tmp_path):
-    out = tmp_path / "out"
-    result = swap(qwen2, "tiny-mistral", out, method="mean", verify=True)
-    assert result.record["verified"]["tokenizer_class"] == "TokenizersBackend"
-    said = result.record["tokenizer"]
-    assert (said["class"], said["remedy"], said["fault"]) == ("TokenizersBackend", "no code", None)
-    assert len(said["changed"]) == 2
-    assert any("auto_map" in warning for warning in result.warnings)
-    assert "auto_map without code" in (out / "README.md").read_text()
-    donor = BUNDLED_FOLDER / "tiny-mistral" / "tokenizer.json"
-    assert (out / "tokenizer.json").read_bytes() == donor.read_bytes()
-
-    shutil.copy(donor.with_name("tokenizer_config.json"), out)  # as if nothing had been mended
-    with pytest.raises(VerificationError, match=r"Qwen2Tokenizer.*otherwise than tokenizer.json"):
-        verify(out, open_pair(result.recipe), same_dtype=True)
-
-
-def test_a_tokenizer_that_cannot_be_mended_is_said_in_the_end(tmp_path, capsys):
-    """A donor's own settings contradict its tokenizer.json."""
-    donor, out = tmp_path / "donor", tmp_path / "out"
-    shutil.copytree(BUNDLED_FOLDER / "tiny-mistral", donor)
-    said = json.loads((donor / "tokenizer_config.json").read_text())
-    (donor / "tokenizer_config.json").write_text(json.dumps(said | {"split_special_tokens": True}))
-    result = swap("tiny-llama", donor, out, method="mean", verify=True)
-    assert "otherwise than tokenizer.json" in result.record["tokenizer"]["fault"]
-    line = 'PreTrainedTokenizerFast(tokenizer_file="path/to/this/folder/tokenizer.json")'
-    assert result.record["tokenizer"]["load"] == line
-    assert any(line in warning for warning in result.warnings)
-    assert f"tokenizer = {line}" in (out / "README.md").read_text()
-    assert result.record["verified"]["tokenizer_class"] == "TokenizersBackend"
-    print_transplant(result)
-    assert line in capsys.readouterr().out.splitlines()[-2]
 
 
 def test_no_tokenizer_file_of_the_bases_survives(tmp_path):
@@ -570,11 +330,3 @@ def test_the_same_tokenizer_with_other_roles_keeps_its_rows(tmp_path):
     swap(source, donor, tmp_path / "out")
     before, after = tensors(source), tensors(tmp_path / "out")
     assert all(same_bits(before[key], after[key]) for key in before)
-
-
-def test_the_check_runs_no_code_from_the_current_folder(tmp_path, monkeypatch):
-    (tmp_path / "here").mkdir()
-    (tmp_path / "here" / "regex.py").write_text("raise SystemExit('code of a stranger')")
-    monkeypatch.chdir(tmp_path / "here")
-    result = swap("tiny-llama", "tiny-mistral", tmp_path / "out", method="mean", verify=True)
-    assert result.record["verified"]["generated"]

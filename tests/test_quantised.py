@@ -11,6 +11,7 @@ from checkpoint.quantised import models
 from checkpoint.quantised.models import EMBED, HEAD, SCHEMES, SKIPPED
 from safetensors.torch import load_file, save_file
 from transformers.quantizers.auto import AutoQuantizationConfig
+from transplants import same_bits, tensors
 
 from tokswap.carry_out import Transplant
 from tokswap.checkpoint.source import INDEX, Checkpoint
@@ -27,19 +28,6 @@ DONOR = "tiny-mistral"
 def swap(base: Path, out: Path, **settings: Any) -> Transplant:
     settings = {"method": "pieces", "eval": False, "verify": False} | settings
     return transplant(base_model=str(base), donor=DONOR, out=str(out), **settings)
-
-
-def stored(folder: Path) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        found |= load_file(file)
-    return found
-
-
-def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
-    if (a.dtype, a.shape) != (b.dtype, b.shape):
-        return False
-    return torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8))
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -60,9 +48,9 @@ def is_read_by_transformers(folder: Path) -> None:
 
 
 def index_is_right(folder: Path) -> None:
-    index, tensors = read(folder / INDEX), stored(folder)
-    assert index["metadata"]["total_size"] == sum(t.nbytes for t in tensors.values())
-    assert index["weight_map"].keys() == tensors.keys()
+    index, stored = read(folder / INDEX), tensors(folder)
+    assert index["metadata"]["total_size"] == sum(t.nbytes for t in stored.values())
+    assert index["weight_map"].keys() == stored.keys()
     for name, shard in index["weight_map"].items():
         assert name in load_file(folder / shard)
 
@@ -75,7 +63,7 @@ def test_plain_tables_are_replaced_and_the_rest_is_carried(scheme: str, tmp_path
     else:
         models.write(base, scheme)
     result = swap(base, out)
-    before, after = stored(base), stored(out)
+    before, after = tensors(base), tensors(out)
     assert before.keys() == after.keys()
     assert all(same_bits(before[n], after[n]) for n in before.keys() - {EMBED, HEAD})
     alignment = open_pair(result.recipe).alignment
@@ -97,7 +85,7 @@ def test_a_quantised_head_becomes_a_plain_one(scheme: str, tmp_path: Path) -> No
     base, out = tmp_path / "base", tmp_path / "out"
     head = models.write(base, scheme, head=True)
     result = swap(base, out)
-    before, after = stored(base), stored(out)
+    before, after = tensors(base), tensors(out)
     parts = {name for name in before if name.startswith("lm_head.")}
     assert len(parts) > 1
     assert after.keys() == before.keys() - parts | {HEAD}
@@ -128,9 +116,9 @@ def test_a_base_onto_its_own_tokenizer_keeps_its_heads_numbers(tmp_path: Path) -
         base_model=str(tmp_path / "base"), donor=str(tmp_path / "base"), out=str(tmp_path / "out"),
         method="mean", eval=False, verify=False,
     )  # fmt: skip
-    after = stored(tmp_path / "out")
+    after = tensors(tmp_path / "out")
     assert torch.equal(after[HEAD], torch.from_numpy(np.ascontiguousarray(head)).bfloat16())
-    assert same_bits(after[EMBED], stored(tmp_path / "base")[EMBED])
+    assert same_bits(after[EMBED], tensors(tmp_path / "base")[EMBED])
 
 
 def test_a_quantised_embedding_becomes_a_plain_one(tmp_path: Path) -> None:
@@ -148,7 +136,7 @@ def test_a_quantised_embedding_becomes_a_plain_one(tmp_path: Path) -> None:
     alignment = open_pair(result.recipe).alignment
     shared = torch.from_numpy(alignment.ids(Kind.SHARED))
     sources = torch.from_numpy(alignment.source)[shared]
-    after = stored(out)
+    after = tensors(out)
     assert scale_name not in after
     assert torch.equal(after[EMBED][shared], (table.float() * 0.25).bfloat16()[sources])
     assert settings_of(out)["modules_to_convert"] == []

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transplants import swap
 
 from tokswap.application import apply
 from tokswap.carry_out import Transplant
@@ -16,18 +17,12 @@ from tokswap.errors import RecipeError
 from tokswap.inspection import inspect
 from tokswap.names import BUNDLED_FOLDER
 from tokswap.pair import open_pair
-from tokswap.pipeline import transplant
 from tokswap.recipe import make_recipe
 from tokswap.report.record import special_tokens
 from tokswap.report.warnings import warnings_for
 
 PROMPT = "def main(self, name):\n    return the value of this"
 ROWS = 4160
-
-
-def swap(base: str | Path, donor: str | Path, out: Path, **settings) -> Transplant:
-    settings = {"method": "pieces", "eval": False, "verify": False} | settings
-    return transplant(base_model=str(base), donor=str(donor), out=str(out), **settings)
 
 
 def donor_of(folder: Path, name: str, *, template: bool = True, vocab_size: int = 0, **roles):
