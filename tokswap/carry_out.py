@@ -147,7 +147,7 @@ def _carry_out(
         TokswapError: If something is wrong with a model, the output folder or the result.
     """
     clock = _Clock()
-    check_texts(recipe, work.target)
+    seen = check_texts(recipe, work.target)
     measured = not plan_only and is_measurable(recipe, work.sources[0])
     with fresh_process() if recipe.verify and not plan_only else nullcontext() as process:
         pair, warnings = clock.time("align", work.open)
@@ -159,7 +159,7 @@ def _carry_out(
         if (measured := measured and pair.layout.causal) and recipe.eval is not None:
             settle_window([pair.base], recipe.eval.window, recipe.eval.stride)
         notes = tokenizer.notes() if tokenizer else []
-        warnings = _told(*warnings, *warnings_for(pair, recipe), *notes)
+        warnings = _told(*warnings, seen, *warnings_for(pair, recipe), *notes)
         if not plan_only:
             bring_base(pair, clock.time)
         share_fetched(pair, work.sources, ranks)

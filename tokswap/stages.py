@@ -15,6 +15,7 @@ from tokswap.checkpoint.writer import needed_files
 from tokswap.errors import EvaluationError
 from tokswap.evaluation.load import loading_obstacle
 from tokswap.evaluation.measure import Evaluation, evaluate
+from tokswap.evaluation.seen_before import seen_before
 from tokswap.evaluation.texts import file_text
 from tokswap.fitting import as_planned
 from tokswap.pair import Pair
@@ -66,8 +67,11 @@ def share_fetched(pair: Pair | None, sources: list[Checkpoint], ranks: Ranks) ->
     ranks.agree("models that are there", b"")
 
 
-def check_texts(recipe: Recipe, target: Path) -> None:
+def check_texts(recipe: Recipe, target: Path) -> str | None:
     """Read the texts once before anything slow, for a misspelt name must not cost a transplant.
+
+    Returns:
+        What the user should know of them.
 
     Raises:
         EvaluationError: If one cannot be read, or lies in the folder that will be replaced.
@@ -82,6 +86,9 @@ def check_texts(recipe: Recipe, target: Path) -> None:
                 f"the text {name} lies in the output folder {target}, which will be replaced; "
                 "move it elsewhere"
             )
+    if recipe.eval is None or recipe.refit is None:
+        return None
+    return seen_before(recipe.eval.text, recipe.refit.text, recipe.refit.tokens)
 
 
 def look_again(

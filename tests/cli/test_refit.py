@@ -110,7 +110,8 @@ def test_what_a_stopped_run_has_read_is_gone_on_with(
 
 def test_compare_has_a_second_column(tokswap: Run, tmp_path: Path, text: Path) -> None:
     seen = tmp_path / "short.txt"
-    seen.write_bytes((BUNDLED_FOLDER / "sample.txt").read_bytes()[:1200])
+    sample = (BUNDLED_FOLDER / "sample.txt").read_bytes()
+    seen.write_bytes(sample[:1000] + b"\n" + text.read_bytes()[:200].rpartition(b"\n")[0])
     said = ("compare", "--base", "tiny-mistral", "--donor", "tiny-llama", "-m", "pieces,mean")
     flags = ("--text", seen, "--window", 128, "--device", "cpu", "--out", tmp_path / "out")
     more = ("--set", "refit.tokens=4_000", "--set", "refit.window=64", "--set", "refit.blend=false")
@@ -127,6 +128,8 @@ def test_compare_has_a_second_column(tokswap: Run, tmp_path: Path, text: Path) -
         assert f"{own:.4f}" in ran.out
     assert float(rows["mean"]["refitted"]) < float(rows["mean"]["bits_per_byte"])
     found = json.loads((tmp_path / "out" / "compare.json").read_text(encoding="utf-8"))
+    assert "of the lines that are measured on stand in the refit's text" in found["seen_before"]
+    assert f"note: {found['seen_before']}\n" in ran.out
     assert {result["refit"]["about"]["text"][0] for result in found["results"]} == {"prose.txt"}
 
 

@@ -15,6 +15,7 @@ from tokswap.comparison.recipe import Comparison
 from tokswap.comparison.runs import Run
 from tokswap.errors import EvaluationError, OutputError, TokswapError
 from tokswap.evaluation.measure import settle_window
+from tokswap.evaluation.seen_before import seen_before
 from tokswap.evaluation.texts import Text, file_text
 from tokswap.memory import parse_size
 from tokswap.pair import Pair, check_weights, find_donor_layout, open_models, pair_of
@@ -165,10 +166,16 @@ class Bench:
         said = identity.digest(_outliers([record["parameters"], record.get("per_kind")]))
         return self._pairs.setdefault(said, replace(self.pair))
 
+    def _seen_before(self) -> str | None:
+        """Say how much of the text is in that of the refit."""
+        refit = self.asked.refit
+        return seen_before(self.asked.eval.text, refit.text, refit.tokens) if refit else None
+
     def about(self) -> dict[str, Any]:
         """Say what was measured on."""
         return {
             "text": [text.name for text in self.texts],
+            "seen_before": self._seen_before(),
             "window": self.window,
             "stride": self.stride,
             "device": self.device,

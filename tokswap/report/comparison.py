@@ -81,6 +81,8 @@ def notes(compared: "Compared") -> list[str]:
         lines[0] += f", {groups['new']['tokens']:,} new ones as the donor does"
     said = cut_alone_line(compared.cut.to_dict())
     lines.append(f"{said}; what is over the floor is the rows'")
+    if about.get("seen_before"):
+        lines.append(f"note: {about['seen_before']}")
     if earlier := sum(result.earlier for result in compared.results):
         lines.append(
             f"{earlier} of {len(compared.results)} are from an earlier run; --fresh measures anew"
