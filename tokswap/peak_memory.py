@@ -10,7 +10,7 @@ from tokswap.methods import Sizes
 from tokswap.pair import Pair
 from tokswap.planning import alike
 from tokswap.recipe import Recipe
-from tokswap.solvers.sparse import ROWS_AT_ONCE
+from tokswap.solvers.product import ROWS_AT_ONCE
 
 if TYPE_CHECKING:
     from tokswap.estimate import Table

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from tokswap.errors import CheckpointError
 from tokswap.methods import ROLES, Role
-from tokswap.solvers.sparse import ROWS_AT_ONCE, SparseRows
+from tokswap.solvers.product import ROWS_AT_ONCE
+from tokswap.solvers.sparse import SparseRows
 from tokswap.vocabulary.align import Kind
 
 CONTIGUOUS = torch.contiguous_format

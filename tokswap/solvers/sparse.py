@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-ROWS_AT_ONCE = 8192
-"""Rows that are copied at once, for they are held twice meanwhile."""
+from tokswap.solvers.entries import canonical, check_ids, row_starts
+from tokswap.solvers.product import product
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ class SparseRows:
             raise ValueError(
                 f"{len(self.weights)} weights for {len(self.indices)} indices; give one for each"
             )
-        _check_ids(self.indices, self.columns, "indices", "columns")
+        check_ids(self.indices, self.columns, "indices", "columns")
         if not self.weights.isfinite().all():
             raise ValueError("weights hold NaN, or values beyond float32; give finite weights")
         same_row = self._row_numbers().diff() == 0
@@ -79,11 +79,13 @@ class SparseRows:
                 f"{len(rows)} rows with {sum(lengths)} columns and {len(weights)} rows with "
                 f"{sum(given)} weights do not fit row by row; give one weight for each column"
             )
-        return _canonical(
-            torch.repeat_interleave(torch.tensor(lengths, dtype=torch.int64)),
-            torch.tensor([i for row in rows for i in row], dtype=torch.int64),
-            torch.tensor([w for row in weights for w in row], dtype=torch.float64),
-            (len(rows), columns),
+        return SparseRows(
+            *canonical(
+                torch.repeat_interleave(torch.tensor(lengths, dtype=torch.int64)),
+                torch.tensor([i for row in rows for i in row], dtype=torch.int64),
+                torch.tensor([w for row in weights for w in row], dtype=torch.float64),
+                (len(rows), columns),
+            )
         )
 
     @classmethod
@@ -101,7 +103,9 @@ class SparseRows:
         indices = indices.detach().cpu()
         rows, slots = (indices != -1).nonzero(as_tuple=True)
         values = weights.detach().cpu().double()
-        return _canonical(rows, indices[rows, slots], values[rows, slots], (len(indices), columns))
+        return SparseRows(
+            *canonical(rows, indices[rows, slots], values[rows, slots], (len(indices), columns))
+        )
 
     @classmethod
     def selection(cls, ids: Tensor, columns: int) -> "SparseRows":
@@ -125,7 +129,7 @@ class SparseRows:
             raise ValueError(f"parts have {widths} columns; give parts with the same columns")
         lengths = torch.cat([part.indptr.diff() for part in parts])
         return cls(
-            _starts(lengths),
+            row_starts(lengths),
             torch.cat([part.indices for part in parts]),
             torch.cat([part.weights for part in parts]),
             widths[0],
@@ -169,10 +173,10 @@ class SparseRows:
         Raises:
             ValueError: If there are no such rows.
         """
-        _check_ids(ids, len(self), "ids", "rows")
+        check_ids(ids, len(self), "ids", "rows")
         ids = ids.cpu()
         lengths = self.indptr.diff()[ids]
-        starts = _starts(lengths)
+        starts = row_starts(lengths)
         # Where each entry stands in its row, and where that row's entries begin.
         entries = torch.arange(int(starts[-1])) + (
             self.indptr[ids] - starts[:-1]
@@ -189,9 +193,11 @@ class SparseRows:
             raise ValueError(
                 f"ids of shape {tuple(ids.shape)} for {self.columns} columns; give one id for each"
             )
-        _check_ids(ids, columns, "ids", "columns")
+        check_ids(ids, columns, "ids", "columns")
         mapped = ids.cpu()[self.indices]
-        return _canonical(self._row_numbers(), mapped, self.weights.double(), (len(self), columns))
+        return SparseRows(
+            *canonical(self._row_numbers(), mapped, self.weights.double(), (len(self), columns))
+        )
 
     def scatter(self, ids: Tensor, rows: int) -> "SparseRows":
         """Place row i at row ``ids[i]`` of an otherwise empty matrix of ``rows`` rows.
@@ -204,9 +210,11 @@ class SparseRows:
                 f"ids of shape {tuple(ids.shape)} for {len(self)} rows miss or repeat some; give "
                 "one distinct id for each row"
             )
-        _check_ids(ids, rows, "ids", "rows")
+        check_ids(ids, rows, "ids", "rows")
         placed = ids.cpu()[self._row_numbers()]
-        return _canonical(placed, self.indices, self.weights.double(), (rows, self.columns))
+        return SparseRows(
+            *canonical(placed, self.indices, self.weights.double(), (rows, self.columns))
+        )
 
     def without(self, ids: Tensor) -> "SparseRows":
         """Empty some rows, (n,) their numbers."""
@@ -234,11 +242,13 @@ class SparseRows:
             )
         if not (math.isfinite(a) and math.isfinite(b)):
             raise ValueError(f"factors a={a} and b={b} are not both finite; give finite factors")
-        return _canonical(
-            torch.cat([self._row_numbers(), other._row_numbers()]),
-            torch.cat([self.indices, other.indices]),
-            torch.cat([a * self.weights.double(), b * other.weights.double()]),
-            (len(self), self.columns),
+        return SparseRows(
+            *canonical(
+                torch.cat([self._row_numbers(), other._row_numbers()]),
+                torch.cat([self.indices, other.indices]),
+                torch.cat([a * self.weights.double(), b * other.weights.double()]),
+                (len(self), self.columns),
+            )
         )
 
     def scaled(self, factors: Tensor) -> "SparseRows":
@@ -254,7 +264,7 @@ class SparseRows:
             )
         rows = self._row_numbers()
         weights = self.weights.double() * factors.cpu().double()[rows]
-        return _canonical(rows, self.indices, weights, (len(self), self.columns))
+        return SparseRows(*canonical(rows, self.indices, weights, (len(self), self.columns)))
 
     def apply(
         self, table: Tensor, *, below: Tensor | None = None, columns_at_once: int = 64
@@ -278,106 +288,8 @@ class SparseRows:
         Raises:
             ValueError: If the table does not fit, or ``columns_at_once`` is below 1.
         """
-        below = table[:0] if below is None else below.detach()
-        rows = len(table) + len(below)
-        if table.ndim != 2 or rows != self.columns or not table.is_floating_point():
-            raise ValueError(
-                f"table of {rows} rows, shape {tuple(table.shape)} and dtype {table.dtype} for "
-                f"{self.columns} columns; give a floating-point table ({self.columns}, D)"
-            )
-        if columns_at_once < 1:
-            raise ValueError(f"columns_at_once={columns_at_once} is no block; give at least 1")
-        table, device = table.detach(), table.device
-        lengths = self.indptr.diff()
-        single = (lengths == 1).nonzero()[:, 0]
-        single = single[self.weights[self.indptr[single]] == 1]
-        mixed = lengths > 0
-        mixed[single] = False
-
-        result = table.new_zeros(len(self), table.shape[1])
-        copied = self.indices[self.indptr[single]]
-        beyond = copied >= len(table)
-        for part, first, chosen in ((table, 0, ~beyond), (below, len(table), beyond)):
-            places, sources = single[chosen].to(device), (copied[chosen] - first).to(device)
-            for start in range(0, len(places), ROWS_AT_ONCE):
-                some = slice(start, start + ROWS_AT_ONCE)
-                result[places[some]] = part.index_select(0, sources[some])
-        if not mixed.any():
-            return result
-        dtype = torch.float64 if table.dtype == torch.float64 else torch.float32
-        used = mixed[self._row_numbers()]
-        # Only rows that occur are converted: a few rows of a plan are worth a few of the table.
-        occurring, indices = torch.unique(self.indices[used], return_inverse=True)
-        in_table = int((occurring < len(table)).sum())
-        sources, indices = occurring.to(device), indices.to(device)
-        weights = self.weights[used].to(device, dtype)
-        offsets = _starts(lengths[mixed]).to(device)
-        places = mixed.nonzero()[:, 0].to(device)
-        # One buffer for all blocks: fresh memory costs more than what is written into it.
-        buffer = table.new_empty(len(sources), min(columns_at_once, table.shape[1]), dtype=dtype)
-        for start in range(0, table.shape[1], columns_at_once):
-            block = slice(start, start + columns_at_once)
-            block_rows = buffer[:, : min(columns_at_once, table.shape[1] - start)]
-            for part, first, last, ids in (
-                (table, 0, in_table, sources[:in_table]),
-                (below, in_table, len(sources), sources[in_table:] - len(table)),
-            ):
-                block_rows[first:last] = part[:, block].index_select(0, ids)
-            mixed_rows = torch.nn.functional.embedding_bag(
-                indices,
-                block_rows,
-                offsets,
-                mode="sum",
-                per_sample_weights=weights,
-                include_last_offset=True,
-            )
-            result[:, block].index_copy_(0, places, mixed_rows.to(table.dtype))
-        return result
+        return product(self, table, below, columns_at_once)
 
     def _row_numbers(self) -> Tensor:
         """Return the row of each entry, (nnz,)."""
         return torch.repeat_interleave(self.indptr.diff())
-
-
-def _canonical(
-    rows: Tensor, indices: Tensor, weights: Tensor, shape: tuple[int, int]
-) -> SparseRows:
-    """Sort entries (int64, int64, float64) of a (T, S) matrix, sum equal places, drop zeros."""
-    count, columns = shape
-    _check_ids(indices, columns, "indices", "columns")  # else they would land in other rows
-    places = rows * columns + indices
-    if bool(
-        (places.diff() > 0).all()
-    ):  # in order already, as what comes of another matrix often is
-        sums = weights.float()
-    else:
-        places, order = places.sort(stable=True)
-        fresh = torch.cat([torch.ones(len(places[:1]), dtype=torch.bool), places.diff() != 0])
-        sums = torch.zeros(int(fresh.sum()), dtype=torch.float64)
-        sums = sums.index_add_(0, fresh.cumsum(0) - 1, weights[order]).float()
-        places = places[fresh]
-    if not bool((there := sums != 0).all()):
-        places, sums = places[there], sums[there]
-    width = max(columns, 1)  # without columns there are no entries to divide
-    starts = _starts((places // width).bincount(minlength=count))
-    return SparseRows(starts, places % width, sums, columns)
-
-
-def _starts(lengths: Tensor) -> Tensor:
-    """Turn row lengths (T,) into row starts (T+1,)."""
-    return torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
-
-
-def _check_ids(ids: Tensor, bound: int, name: str, kind: str) -> None:
-    """Check that ids are int64 from 0 to ``bound`` - 1.
-
-    Raises:
-        ValueError: If they are not.
-    """
-    if ids.dtype != torch.int64:
-        raise ValueError(f"{name} have dtype {ids.dtype}; give torch.int64")
-    if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < bound:
-        raise ValueError(
-            f"{name} run from {int(ids.min())} to {int(ids.max())} for {bound} {kind}; give "
-            f"numbers from 0 to {bound - 1}"
-        )
