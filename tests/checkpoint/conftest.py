@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import save_file
 
+from checkpoint.saved import Save
 from tokswap.checkpoint.source import Checkpoint
 
 
@@ -59,3 +61,16 @@ def sharded(checkpoint: Callable[..., Checkpoint]) -> Checkpoint:
             "config__json": {"vocab_size": 8},
         }
     )
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Save:
+    """Save a random model as transformers does."""
+
+    def write(kind: str, dtype: torch.dtype = torch.float32, **settings: Any) -> Path:
+        config = getattr(transformers, f"{kind}Config")(**settings)
+        model: Any = transformers.AutoModelForCausalLM.from_config(config)
+        model.to(dtype).save_pretrained(tmp_path)
+        return tmp_path
+
+    return write

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from cli.said import PAIR
+
 Run = Callable[..., Any]
-PAIR = ("--base", "tiny-llama", "--donor", "tiny-mistral")
 
 
 @pytest.fixture(scope="module")
