@@ -23,8 +23,9 @@ check: .venv/.installed ## lint and types
 	$(BIN)/mypy
 
 # A process for each core, each with one thread; a file's tests stay together, for they share models.
+# Bytecode is kept even where the environment forbids it: many tests start processes of their own.
 test: check ## set up, then lint, types and all tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 slow: .venv/.installed ## the tests that take minutes: every type of model, every tokenizer, the notebook of methods
 	$(BIN)/pytest -m slow
