@@ -1,7 +1,7 @@
 """Python's garbage collector in the processes that tokswap starts itself.
 
 Importing torch and transformers makes a million objects that stay to the end; with the collector's
-own settings it looks through them again and again, and once more at the end of the process: a
+own settings it looks through them again and again, and once more at the end of the process: up to a
 quarter of the seconds of a short command. What holds tensors is freed by its count of references,
 without the collector.
 """

@@ -8,6 +8,8 @@ from tokswap.evaluation.texts import file_chunks
 
 LINE = 24
 """Characters of a line that is not in two texts by chance."""
+LONGEST = 1_000_000
+"""Characters of a line at most, so that a file without line ends is no matter of memory."""
 BYTES = 5
 """Of a token, about."""
 MUCH = 0.02
@@ -31,10 +33,12 @@ def seen_before(measured: Sequence[str], read: Sequence[str], tokens: int) -> st
     if not read:
         return None
     known = {hash(line) for line in _lines(_no_more(_paths(read), tokens * BYTES))}
-    lines = (line for path in _paths(measured) or [SAMPLE] for line in _lines(_whole(path)))
-    found = [(len(line), hash(line) in known) for line in lines]
-    length = sum(size for size, _ in found)
-    part = sum(size for size, seen in found if seen) / length if length else 0.0
+    length = seen = 0
+    for path in _paths(measured) or [SAMPLE]:
+        for line in _lines(_whole(path)):
+            length += len(line)
+            seen += len(line) * (hash(line) in known)
+    part = seen / max(length, 1)
     if part < MUCH:
         return None
     return (
@@ -62,10 +66,12 @@ def _no_more(paths: Sequence[Path], most: int) -> Iterator[str]:
 
 
 def _lines(chunks: Iterable[str]) -> Iterator[str]:
-    """Join the chunks of files to lines that are long enough."""
+    """Join the chunks of files to lines that are long enough; what has no end is cut."""
     rest = ""
     for chunk in chunks:
         *lines, rest = (rest + chunk).split("\n")
+        if len(rest) > LONGEST:
+            lines, rest = [*lines, rest], ""
         yield from (line for line in map(str.strip, lines) if len(line) >= LINE)
     if len(rest.strip()) >= LINE:
         yield rest.strip()
