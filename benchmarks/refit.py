@@ -152,7 +152,8 @@ def measure_pair(
             recipe = make_recipe({**names, "method": method, "parameters": said_of, "seed": seed})
             begun = time.monotonic()
             plan = plan_for(pair, recipe)
-            if seed == asked.seeds[0]:
+            drawn = any(each.draws for each in recipe.methods.values())
+            if drawn or seed == asked.seeds[0]:
                 tell(method, seed, plan, time.monotonic() - begun)
             kind = asked.refit_text
             given = [] if kind == "none" else [str(refit_text(folder, kind, seed))]
