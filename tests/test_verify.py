@@ -12,9 +12,7 @@ from transplants import swap
 
 from tokswap.checkpoint.source import Checkpoint
 from tokswap.cli.transplant import print_transplant
-from tokswap.errors import (
-    VerificationError,
-)
+from tokswap.errors import VerificationError
 from tokswap.names import BUNDLED_FOLDER
 from tokswap.pair import open_pair
 from tokswap.verify import verify
@@ -35,13 +33,15 @@ def test_verify_accepts_the_result_and_finds_what_is_tampered_with(tmp_path):
     info = Checkpoint.open(str(out)).info("model.embed_tokens.weight")
     place = start + info.begin + row * info.shape[1] * 2
     weights.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    with pytest.raises(VerificationError, match=r"embed_tokens.*differ from the base's"):
+        verify(out, pair, same_dtype=True)
+    weights.write_bytes(whole)
+
     said = json.loads((out / "tokenizer_config.json").read_text())
     changed = said | {"add_prefix_space": False, "tokenizer_class": "GPT2Tokenizer"}
     (out / "tokenizer_config.json").write_text(json.dumps(changed))
-    with pytest.raises(VerificationError) as error:
+    with pytest.raises(VerificationError, match=r"GPT2Tokenizer|does not load"):
         verify(out, pair, same_dtype=True)
-    assert "GPT2Tokenizer" in str(error.value)
-    assert "model.embed_tokens.weight has copied rows that differ" in str(error.value)
 
 
 @pytest.fixture

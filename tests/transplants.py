@@ -1,6 +1,9 @@
 """Transplants between small models, and their tensors: what several files of tests need."""
 
+import subprocess
+import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -25,3 +28,12 @@ def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
     if (a.dtype, a.shape) != (b.dtype, b.shape):
         return False
     return torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8))
+
+
+def wait_for_plan(process: subprocess.Popen[Any], out: Path) -> None:
+    """Wait until a transplant has written its plan; it then verifies for a while."""
+    deadline = time.monotonic() + 120
+    while not list(out.parent.glob(f".{out.name}.*.partial/tokswap.plan")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

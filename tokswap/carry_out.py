@@ -159,7 +159,7 @@ def _carry_out(
         if (measured := measured and pair.layout.causal) and recipe.eval is not None:
             settle_window([pair.base], recipe.eval.window, recipe.eval.stride)
         notes = tokenizer.notes() if tokenizer else []
-        warnings = _told(*warnings, seen, *warnings_for(pair, recipe), *notes)
+        warnings = _told(*warnings, seen if measured else None, *warnings_for(pair, recipe), *notes)
         if not plan_only:
             bring_base(pair, clock.time)
         share_fetched(pair, work.sources, ranks)
